@@ -1,0 +1,1 @@
+"""What good means: metrics, the evaluation of a checkpoint, tables and reports."""

@@ -1,0 +1,1 @@
+"""What a video is: frames, sound and motion read from files, and files written from them."""
