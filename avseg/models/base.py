@@ -1,0 +1,337 @@
+"""The contract between clips and models, and the registry of base models.
+
+A base model implements three methods (`pyramid`, `decode`, `loss`); everything else (audio embedding, the flow branch of
+Eq. 2 between the first and the second, saving and loading) is shared.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from avseg.config import InputConfig, ModelConfig, WeightsConfig, model_config_from_dict, model_config_to_dict
+from avseg.data.clip import Batch
+from avseg.errors import AvsegError
+from avseg.files import whole_file, write_json
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Prediction:
+    """What a model says about a batch.
+
+    Attributes:
+        logits: ``(B, T, 1, H, W)``, the mask before the sigmoid, at the size of the input frames.
+        aux: Whatever the base model's own loss needs besides.
+    """
+
+    logits: Tensor
+    aux: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Inputs:
+    """A batch as a model takes it: float tensors on one device.
+
+    Attributes:
+        frames: ``(B, T, 3, H, W)``, normalised RGB.
+        flow: ``(B, T, 2, H, W)`` in the model's flow encoding, or None for a model without the NF branch.
+        log_mel: ``(B, T, 1, 96, 64)``.
+        audio: ``(B, T, 128)`` embeddings where they were computed before, or None.
+    """
+
+    frames: Tensor
+    flow: Tensor | None
+    log_mel: Tensor
+    audio: Tensor | None
+
+
+def normalise(batch: Batch, config: ModelConfig, device: torch.device | str | None = None) -> Inputs:
+    """The one function between clips and models: a batch as ``config``'s model takes it.
+
+    Args:
+        batch: Frames uint8, or float in [0, 1]; flow in pixels per 40 ms.
+        config: The model's configuration; its ``inputs`` say how.
+        device: Where to; None stays where the batch is.
+    """
+    if device is not None:
+        batch = batch.to(device, non_blocking=True)
+    spec = config.inputs
+    frames = batch.frames.float() / 255 if batch.frames.dtype == torch.uint8 else batch.frames
+    mean = frames.new_tensor(spec.mean).view(3, 1, 1)
+    std = frames.new_tensor(spec.std).view(3, 1, 1)
+    flow = encode_flow(batch.flow.float(), spec) if config.neighbouring_frames else None
+    return Inputs((frames - mean) / std, flow, batch.log_mel, batch.audio)
+
+
+def encode_flow(flow: Tensor, spec: InputConfig) -> Tensor:
+    """Flow in pixels per 40 ms, in any shape, in the encoding that ``spec`` names."""
+    if spec.flow_encoding == "pixels":
+        return flow
+    bound = spec.flow_bound
+    return torch.round((flow + bound).clamp(0, 2 * bound) * (255 / (2 * bound))) / 255
+
+
+class AVSModel(nn.Module, ABC):
+    """Base of every audio-visual segmentation model.
+
+    A subclass builds its image path and decoder in ``__init__`` after calling ``super().__init__``, then implements
+    `pyramid`, `decode` and `loss`. Eq. 1 with Eq. 2 in its middle is `forward`.
+
+    Args:
+        config: The architecture. ``config.options`` holds the subclass's own settings.
+        weights: Where initial weights come from; None builds the architecture alone (weights are loaded after).
+    """
+
+    def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
+        from avseg.models.encoders import AudioEncoder, build_audio_encoder, build_image_encoder
+
+        super().__init__()
+        config.check()
+        self.config = deepcopy(config)
+        self.image_encoder = build_image_encoder(self.config, weights)
+        self.audio_encoder: AudioEncoder = build_audio_encoder(self.config, weights)
+        self.motion: nn.Module | None = None
+
+    @abstractmethod
+    def pyramid(self, frames: Tensor) -> list[Tensor]:
+        """Frames ``(N, 3, H, W)`` -> four maps ``(N, width, H/s, W/s)``, s = 4, 8, 16, 32."""
+
+    @abstractmethod
+    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+        """Fuse the pyramid of ``B·T`` frames with audio ``(B, T, 128)`` and decode masks (Φ_fuse, Φ_dec of Eq. 1)."""
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """The base model's own supervised loss as named scalar terms that are to be summed.
+
+        Args:
+            prediction: Of this model.
+            masks: ``(B, T, 1, H, W)`` in [0, 1].
+            valid: ``(B, T, 1, H, W)`` bool: pixels that count.
+        """
+
+    def embed_audio(self, log_mel: Tensor) -> Tensor:
+        """Log-mel examples ``(B, T, 1, 96, 64)`` -> embeddings ``(B, T, 128)``."""
+        embedding: Tensor = self.audio_encoder(log_mel.flatten(0, 1))
+        return embedding.unflatten(0, log_mel.shape[:2])
+
+    def forward(self, frames: Tensor, audio: Tensor, flow: Tensor | None = None) -> Prediction:
+        """Predict the sounding objects' masks.
+
+        Args:
+            frames: ``(B, T, 3, H, W)``, normalised.
+            audio: ``(B, T, 128)``.
+            flow: ``(B, T, 2, H, W)`` in the model's encoding; needed where the model has the NF branch.
+
+        Raises:
+            ValueError: the model has the NF branch and no flow was given.
+        """
+        maps = self.pyramid(frames.flatten(0, 1))
+        if self.motion is not None:
+            if flow is None:
+                raise ValueError("This model was built with neighbouring frames: it needs flow (B, T, 2, H, W).")
+            maps = self.motion(maps, flow.flatten(0, 1))
+        return self.decode(maps, audio)
+
+    def predict(self, inputs: Inputs) -> Prediction:
+        """`forward` on what `normalise` gives, embedding the sound unless it already is."""
+        audio = self.embed_audio(inputs.log_mel) if inputs.audio is None else inputs.audio
+        prediction: Prediction = self(inputs.frames, audio, inputs.flow)
+        return prediction
+
+    def train(self, mode: bool = True) -> "AVSModel":
+        """As `nn.Module.train`, but a frozen audio encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.audio_encoder.frozen:
+            self.audio_encoder.eval()
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` to ``folder``; other files there are kept.
+
+        Raises:
+            AvsegError: ``folder`` is a file.
+        """
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        if folder.is_file():
+            raise AvsegError(f"{folder} is a file: name a folder to save the model to.")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        values = {"format_version": FORMAT_VERSION, **model_config_to_dict(self.config)}
+        with whole_file(folder / "model.safetensors") as temporary:
+            save_file(tensors, str(temporary), metadata={"format": "pt"})
+        write_json(folder / "config.json", values)
+        return folder
+
+
+M = TypeVar("M", bound=type[AVSModel])
+_BASES: dict[str, type[AVSModel]] = {}
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator: make a base model known under ``name`` (``model.base`` of a configuration)."""
+
+    def add(base: M) -> M:
+        _BASES[name] = base
+        return base
+
+    return add
+
+
+def base_models() -> list[str]:
+    """Names of the registered base models."""
+    return sorted(_BASES)
+
+
+def build(config: ModelConfig, weights: WeightsConfig | None = None, seed: int | None = None) -> AVSModel:
+    """Build the model that ``config`` describes.
+
+    The base model is built first and the flow branch last, each from its own seed, so that models with and
+    without neighbouring frames start from the same weights everywhere else.
+
+    Args:
+        config: The architecture.
+        weights: Where initial weights come from; None leaves them to be loaded.
+        seed: Seed of random initial weights; None uses the global generator.
+
+    Raises:
+        AvsegError: an unknown base model, bad sizes, or weights that cannot be had.
+    """
+    from avseg.models.motion import MotionBranch
+
+    if config.base not in _BASES:
+        raise AvsegError(f"model.base is '{config.base}': known base models are {', '.join(base_models())}.")
+    with torch.random.fork_rng(enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        model = _BASES[config.base](config, weights)
+        if config.neighbouring_frames:
+            if seed is not None:
+                torch.manual_seed(seed + 1)
+            model.motion = MotionBranch(model.config, weights)
+    return model
+
+
+def options_from(config: ModelConfig, kind: type[Any]) -> Any:
+    """``config.options`` as the base model's own dataclass ``kind``.
+
+    Raises:
+        AvsegError: an option that ``kind`` does not have.
+    """
+    known = {item.name for item in fields(kind)}
+    unknown = sorted(set(config.options) - known)
+    if unknown:
+        raise AvsegError(
+            f"model.options.{unknown[0]} is not an option of '{config.base}', which has: {', '.join(sorted(known))}."
+        )
+    return kind(**config.options)
+
+
+def load_state(model: AVSModel, state: dict[str, Tensor], source: str | Path) -> None:
+    """Load weights, refusing a file that belongs to another model.
+
+    Raises:
+        AvsegError: missing, unexpected or misshapen tensors, with the first few names.
+    """
+    own = model.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in state]
+    wrong += [f"{name} is unexpected" for name in state if name not in own]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise AvsegError(
+            f"{source} holds the weights of another model ({'; '.join(wrong[:3])}{more}): "
+            "use weights saved with the same configuration."
+        )
+    model.load_state_dict(state)
+
+
+def load(source: str | Path) -> AVSModel:
+    """Load a model in evaluation mode.
+
+    Args:
+        source: A folder with ``config.json`` and ``model.safetensors`` (never touches the network), a training
+            checkpoint (``.ckpt``), or the id of a repository on the Hugging Face hub.
+
+    Raises:
+        AvsegError: nothing there, or not a model of avseg, or damaged.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _load_checkpoint(path)
+    if not path.is_dir():
+        path = _download(str(source))
+    config_file, weights_file = path / "config.json", path / "model.safetensors"
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise AvsegError(f"{path} has no {file.name}: give a folder written by `avseg train` or save_pretrained.")
+    config = _read_config(config_file)
+    model = build(config)
+    load_state(model, _read_tensors(weights_file), weights_file)
+    return model.eval()
+
+
+def _read_config(file: Path) -> ModelConfig:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AvsegError(f"{file} is not readable JSON ({error}); save the model again.") from error
+    if not isinstance(values, dict) or "format_version" not in values:
+        raise AvsegError(f"{file} is not the config.json of an avseg model: it has no format_version.")
+    version = values.pop("format_version")
+    if version != FORMAT_VERSION:
+        raise AvsegError(f"{file} has format version {version}, this avseg reads {FORMAT_VERSION}: update avseg.")
+    return model_config_from_dict(values, str(file))
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(file))
+    except (SafetensorError, OSError) as error:
+        raise AvsegError(f"{file} is damaged or not a safetensors file ({error}); copy it again.") from error
+
+
+def _load_checkpoint(path: Path) -> AVSModel:
+    """A training checkpoint: tensors and plain values only, read without executing anything."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        values, state = dict(checkpoint["avseg_model"]), checkpoint["state_dict"]
+    except Exception as error:
+        raise AvsegError(
+            f"{path} is not a training checkpoint of avseg ({type(error).__name__}): "
+            "give a .ckpt of a run, or a folder with config.json."
+        ) from error
+    model = build(model_config_from_dict(values, str(path)))
+    prefix = "model."
+    load_state(model, {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}, path)
+    return model.eval()
+
+
+def _download(name: str) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise AvsegError(f"{name} does not exist: give the folder of a trained model, such as runs/demo/ufe.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    except Exception as error:
+        raise AvsegError(
+            f"{name} is neither a folder here nor a model that could be had from the hub ({type(error).__name__}): "
+            "check the spelling and the connection."
+        ) from error
