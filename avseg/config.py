@@ -168,7 +168,8 @@ class UFEConfig:
         confidence: None, or a probability c: a pixel counts in L_unsup by how far the teacher's
             confidence max(p, 1 − p) exceeds c, scaled to [0, 1].
         student: ``separate`` labelled and strong passes, or one ``joint`` batch.
-        unsup_loss: ``consistency`` (Eq. 5: cross-entropy with the soft pseudo mask) or ``base`` (the base model's own loss).
+        unsup_loss: ``consistency`` (Eq. 5: cross-entropy with the soft pseudo mask) or ``base`` (the base
+            model's own loss).
         cutmix_audio: What the student hears where CutMix pasted a partner: ``mix`` both sounds, ``own`` its own,
             ``conditional`` its own with the partner's pseudo mask predicted under it, ``none`` no CutMix.
         mix_gain_db: The partner's sound is mixed in at ± this many decibels.

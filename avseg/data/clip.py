@@ -122,7 +122,7 @@ class TrainBatch:
 def collate(clips: Sequence[Clip], kind: type[B]) -> B:
     """Stack clips of one size and length into a batch of ``kind``.
 
-    Masks are dropped for a `DistantBatch`: a distant frame is never trained on with its label, even where a file has one.
+    Masks are dropped for a `DistantBatch`: a distant frame is never trained on with its label, even where one exists.
     Embeddings are kept only where every clip has them.
 
     Raises:

@@ -1,7 +1,7 @@
 """The contract between clips and models, and the registry of base models.
 
-A base model implements three methods (`pyramid`, `decode`, `loss`); everything else (audio embedding, the flow branch of
-Eq. 2 between the first and the second, saving and loading) is shared.
+A base model implements three methods (`pyramid`, `decode`, `loss`); everything else (audio embedding, the flow branch
+of Eq. 2 between the first and the second, saving and loading) is shared.
 """
 
 import json
