@@ -1,0 +1,143 @@
+"""Opening media files, and walking their packets so that damage is seen and survived."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from avseg.errors import AvsegError
+
+# Demuxers for lists of other files (which may lie anywhere), for pictures and for text: none of them is a video file.
+_NOT_MEDIA = frozenset({"concat", "dash", "hls", "imf", "image2", "image2pipe", "sdp", "rtsp", "tty", "ffmetadata"})
+
+
+class MediaWarning(UserWarning):
+    """A media file is damaged, and what could be read of it was used."""
+
+
+def warn(path: Path, text: str) -> None:
+    """Make damage in a file visible without stopping the work."""
+    warnings.warn(f"{path}: {text}", MediaWarning, stacklevel=3)
+
+
+@contextmanager
+def open_media(path: str | Path) -> Iterator[InputContainer]:
+    """Open a video or audio file for reading.
+
+    Nothing but the file itself is opened: a play list that names other files or addresses is refused.
+
+    Raises:
+        AvsegError: no such file, a folder, an empty file, not a media file, or an mp4 file whose index is missing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise AvsegError(f"{path} is a folder: name one video or audio file.")
+    if not path.exists():
+        raise AvsegError(f"{path} doesn't exist: check the path.")
+    try:
+        if path.stat().st_size == 0:
+            raise AvsegError(f"{path} is empty: copy or download it again.")
+        # With the protocol named, a colon or a percent sign in a file's name means nothing.
+        container = av.open(f"file:{path}", mode="r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise AvsegError(f"{path} may not be read: change its permissions.") from None
+        raise AvsegError(_unreadable(path)) from None
+    except (FFmpegError, ValueError):
+        raise AvsegError(_unreadable(path)) from None
+    with container:
+        names = set(container.format.name.split(","))
+        if names & _NOT_MEDIA or any(name.endswith("_pipe") for name in names):
+            raise AvsegError(f"{path} isn't a video or audio file: name one, such as an mp4.")
+        yield container
+
+
+def find_video(container: InputContainer, path: Path) -> VideoStream:
+    """The first picture track that is no cover picture, with a decoder.
+
+    Raises:
+        AvsegError: there is none.
+    """
+    for stream in container.streams.video:
+        if _is_cover(stream):
+            continue
+        if stream.codec_context is None:
+            raise AvsegError(f"{path} has a picture track that can't be decoded here: convert it to H.264 mp4.")
+        return stream
+    raise AvsegError(f"{path} has no picture track: name a video.")
+
+
+def find_audio(container: InputContainer) -> AudioStream | None:
+    """The first sound track with a decoder, or None."""
+    for stream in container.streams.audio:
+        if stream.codec_context is not None and stream.codec_context.sample_rate > 0:
+            return stream
+    return None
+
+
+def packets(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> Iterator[Packet]:
+    """Packets of one track in file order, then the empty packet that empties the decoder.
+
+    Where the file breaks off the packets end, with a :class:`MediaWarning`.
+    """
+    try:
+        yield from container.demux(stream)
+    except FFmpegError as error:
+        warn(path, f"the file is damaged and was read only in part ({error.strerror}).")
+        flush = Packet()
+        flush.stream = stream
+        yield flush
+
+
+def decode(packet: Packet) -> list[Any]:
+    """Frames that a packet completes; an :class:`av.error.FFmpegError` for one that is damaged."""
+    return packet.decode()
+
+
+def first_picture_time(path: str | Path) -> Fraction | None:
+    """Moment of the first picture on the file's own clock, in seconds; None without a decodable picture track."""
+    path = Path(path)
+    with open_media(path) as container:
+        try:
+            stream = find_video(container, path)
+        except AvsegError:
+            return None
+        try:
+            for packet in container.demux(stream):
+                try:
+                    frames = decode(packet)
+                except FFmpegError:
+                    continue
+                for frame in frames:
+                    return frame_time(frame) or Fraction(0)
+        except FFmpegError:
+            pass
+    return None
+
+
+def frame_time(frame: Any) -> Fraction | None:
+    """A decoded frame's moment on the file's own clock, in seconds; None where the file doesn't say."""
+    ticks = frame.pts if frame.pts is not None else frame.dts
+    return None if ticks is None or frame.time_base is None else ticks * frame.time_base
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def _unreadable(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] in (b"ftyp", b"mdat", b"moov"):
+        return f"{path} is cut off or damaged (its index is missing): copy or download it again."
+    return f"{path} isn't a video or audio file that can be read: check the file, or convert it to mp4."
