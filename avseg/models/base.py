@@ -29,11 +29,28 @@ class Prediction:
 
     Attributes:
         logits: ``(B, T, 1, H, W)``, the mask before the sigmoid, at the size of the input frames.
-        aux: Whatever the base model's own loss needs besides.
+        aux: Whatever the base model's own loss needs besides: tensors, or lists and dicts of tensors, whose first
+            dimension is B or B·T.
     """
 
     logits: Tensor
     aux: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, start: int, stop: int) -> "Prediction":
+        """The prediction for clips ``start`` to ``stop`` of the batch."""
+        clips, times = self.logits.shape[:2]
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                each = 1 if value.shape[0] == clips else times
+                return value[start * each : stop * each]
+            if isinstance(value, dict):
+                return {key: cut(item) for key, item in value.items()}
+            if isinstance(value, (list, tuple)):
+                return type(value)(cut(item) for item in value)
+            return value
+
+        return Prediction(self.logits[start:stop], cut(self.aux))
 
 
 @dataclass

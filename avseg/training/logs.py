@@ -1,0 +1,128 @@
+"""What a run writes while it trains: one CSV that survives a resumption, and a progress bar over all its steps."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+
+from avseg.files import whole_file
+
+
+class MetricsCSV(Logger):
+    """``metrics.csv``: a row per logged step; columns appear as they are first logged, cells may be empty.
+
+    A run that is resumed keeps the rows of the steps before and drops later ones, which will be measured again.
+
+    Args:
+        path: The file.
+        first_step: Steps done before; rows from this step on are dropped.
+    """
+
+    def __init__(self, path: str | Path, first_step: int = 0):
+        super().__init__()
+        self.path = Path(path)
+        self.rows: list[dict[str, Any]] = []
+        if first_step and self.path.is_file():
+            self.rows = [row for row in read_metrics(self.path) if row["step"] <= first_step]
+
+    @property
+    def name(self) -> str:
+        """Nothing: the file stands in the run's folder."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Nothing, as `name`."""
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "MetricsCSV":
+        """The logger itself, on the first process."""
+        return self
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: ``config.yaml`` holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add ``metrics`` to the row of ``step``."""
+        at = step or 0
+        if not self.rows or self.rows[-1]["step"] != at:
+            self.rows.append({"step": at})
+        self.rows[-1].update(metrics)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the file."""
+        names = list(dict.fromkeys(["step", "epoch", *(key for row in self.rows for key in row)]))
+        with whole_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write the file a last time."""
+        self.save()
+
+
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """The rows of a ``metrics.csv``, empty cells left out."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+
+
+class StepProgress(Callback):
+    """One bar over all steps of the run, with the current loss and the last validation.
+
+    On a terminal it moves; elsewhere a line is printed about twenty times a run.
+
+    Args:
+        title: What is being trained.
+        total: Steps of the whole run.
+    """
+
+    def __init__(self, title: str, total: int):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console()
+        self.total = total
+        self.title = title
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task(title, total=total, note="")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the bar."""
+        self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move it."""
+        done = batch.step + 1
+        latest: dict[str, float] = getattr(pl_module, "latest", {})
+        note = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
+        if "val/miou" in latest:
+            note += f", val mIoU {100 * latest['val/miou']:.1f}"
+        self.bar.update(self.task, completed=done, note=note)
+        if not self.console.is_terminal and (done % max(1, self.total // 20) == 0 or done == self.total):
+            self.console.print(f"{self.title}: step {done} of {self.total}, {note}", highlight=False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop the bar, after an error too."""
+        self.bar.stop()

@@ -1,0 +1,218 @@
+"""A configuration -> data, model, Trainer -> a run folder."""
+
+import json
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from avseg.config import Config
+from avseg.data.avsbench import Layout, read_index
+from avseg.data.datamodule import TrainingData, evaluation_clips, training_data
+from avseg.data.embeddings import audio_embeddings
+from avseg.errors import AvsegError
+from avseg.files import whole_file, write_json
+from avseg.models import AVSModel, build, load
+from avseg.models.base import load_state
+from avseg.models.encoders import weights_fingerprint
+from avseg.provenance import provenance
+from avseg.training.logs import MetricsCSV, StepProgress
+from avseg.training.task import AVSTask
+
+
+@dataclass
+class RunResult:
+    """What a run leaves.
+
+    Attributes:
+        folder: The run's folder: ``config.json`` and ``model.safetensors`` of the last weights, ``best/``,
+            ``checkpoints/``, ``metrics.csv``, ``config.yaml``, ``run.json``.
+        steps: Training steps done in all.
+        seconds: Wall time of this call.
+    """
+
+    folder: Path
+    steps: int
+    seconds: float
+
+
+def train(config: Config) -> RunResult:
+    """Train the model that ``config`` describes and leave it in ``config.run.out``.
+
+    Raises:
+        AvsegError: a configuration, data or weights that no training can start from; a loss that is no number.
+    """
+    started = time.perf_counter()
+    _check(config)
+    folder = Path(config.run.out)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    resumed = config.run.resume and checkpoint.is_file()
+    if not resumed and checkpoint.is_file():
+        raise AvsegError(f"{folder} holds a run already: give --run.resume true to continue it, or another --run.out.")
+
+    model = build(config.model, config.weights, seed=config.run.seed)
+    if config.weights.start:
+        start_from(model, config.weights.start)
+    trainer = build_trainer(config)
+    rank, world = trainer.global_rank, trainer.world_size
+    data = training_data(config, rank=rank, world_size=world)
+    if model.audio_encoder.frozen:
+        data.embeddings = _embeddings(config, model)
+    first_step = _steps_done(checkpoint) if resumed else 0
+    _attach_logs(trainer, folder, config, data, first_step)
+
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
+
+    task = AVSTask(model, config, data.total_steps, data.steps_per_epoch)
+    loaders = _Loaders(data, config, rank, world)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*(does not have many workers|lr_scheduler|GPU available|srun).*")
+        trainer.fit(task, datamodule=loaders, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        _leave(folder, task, trainer, config, time.perf_counter() - started)
+    return RunResult(folder, data.total_steps, time.perf_counter() - started)
+
+
+def start_from(model: AVSModel, folder: str) -> None:
+    """Begin with a saved model's weights (Table 4). A flow branch that they lack keeps its own start.
+
+    Raises:
+        AvsegError: the weights are of another architecture.
+    """
+    state = load(folder).state_dict()
+    if model.motion is not None and not any(name.startswith("motion.") for name in state):
+        state.update({name: value for name, value in model.state_dict().items() if name.startswith("motion.")})
+    load_state(model, state, folder)
+
+
+def build_trainer(config: Config) -> pl.Trainer:
+    """The Lightning Trainer of a run, without its loggers and callbacks."""
+    run = config.run
+    return pl.Trainer(
+        accelerator=run.accelerator,
+        devices=run.devices,
+        num_nodes=run.nodes,
+        precision=run.precision,
+        max_epochs=config.optim.epochs,
+        check_val_every_n_epoch=run.validate_every,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=True,
+        callbacks=_checkpoints(Path(run.out)),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        default_root_dir=run.out,
+    )
+
+
+class _Loaders(pl.LightningDataModule):
+    """Gives the Trainer each epoch's steps and the validation videos."""
+
+    def __init__(self, data: TrainingData, config: Config, rank: int, world: int):
+        super().__init__()
+        self.data, self.config, self.rank, self.world = data, config, rank, world
+
+    def train_dataloader(self) -> Any:
+        assert self.trainer is not None
+        first = self.trainer.current_epoch * self.data.steps_per_epoch
+        return self.data.loader(first, first + self.data.steps_per_epoch)
+
+    def val_dataloader(self) -> Any:
+        data = self.config.data
+        return evaluation_clips(
+            data.root,
+            data.subset,
+            "val",
+            self.config.model.inputs,
+            workers=data.workers,
+            rank=self.rank,
+            world_size=self.world,
+        )
+
+
+def _check(config: Config) -> None:
+    if not config.data.root:
+        raise AvsegError("data.root is not given: name the folder that holds Single-source/ or Multi-sources/.")
+    if config.optim.epochs < 1 or config.optim.batch_size < 1:
+        raise AvsegError("optim.epochs and optim.batch_size must be at least 1.")
+    if config.ufe.distant_frames and config.ufe.burn_in >= config.optim.epochs:
+        raise AvsegError(
+            f"ufe.burn_in is {config.ufe.burn_in} of {config.optim.epochs} epochs, so distant frames would never be "
+            "used: shorten it, or set ufe.distant_frames to false."
+        )
+
+
+def _checkpoints(folder: Path) -> list[pl.Callback]:
+    """The last state, and the best by validation mIoU. Both are written when an epoch has ended, whole."""
+    shared: dict[str, Any] = {"dirpath": folder / "checkpoints", "save_on_train_epoch_end": True}
+    last = ModelCheckpoint(filename="last", enable_version_counter=False, save_top_k=1, monitor=None, **shared)
+    best = ModelCheckpoint(
+        filename="best", enable_version_counter=False, save_top_k=1, monitor="val/miou", mode="max", **shared
+    )
+    return [last, best]
+
+
+def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: TrainingData, first_step: int) -> None:
+    trainer.loggers = [
+        MetricsCSV(folder / "metrics.csv", first_step),
+        TensorBoardLogger(str(folder), name="", version="tensorboard"),
+    ]
+    if config.run.progress and trainer.is_global_zero:
+        trainer.callbacks.append(StepProgress(f"training {folder.name}", data.total_steps))
+
+
+def _embeddings(config: Config, model: AVSModel) -> dict[str, torch.Tensor]:
+    """§5.4: the frozen audio encoder's embeddings, computed once and stored."""
+    videos = read_index(config.data.root, config.data.subset)
+    layout = Layout(config.data.root, config.data.subset)
+    fingerprint = weights_fingerprint(model.audio_encoder)
+    return audio_embeddings(layout, videos, model.audio_encoder, fingerprint, "cpu")
+
+
+def _steps_done(checkpoint: Path) -> int:
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:
+        raise AvsegError(
+            f"{checkpoint} cannot be read ({type(error).__name__}): delete the run's folder and train again."
+        ) from error
+
+
+def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, seconds: float) -> None:
+    """The last weights as a folder to load, the best beside them, and where the run came from."""
+    model = task.model.eval()
+    model.save_pretrained(folder)
+    best = folder / "checkpoints" / "best.ckpt"
+    if best.is_file():
+        load(best).save_pretrained(folder / "best")
+    write_json(
+        folder / "run.json",
+        {
+            "steps": task.total_steps,
+            "seconds": round(seconds, 1),
+            "seed": config.run.seed,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "validation": {k: v for k, v in task.latest.items() if k.startswith("val/")},
+            **provenance(),
+        },
+    )
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """A run's ``run.json``."""
+    result: dict[str, Any] = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+    return result

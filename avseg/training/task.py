@@ -1,0 +1,168 @@
+"""The LightningModule: one training step of Algorithm 1, validation, optimiser and what a checkpoint holds."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from avseg.config import Config, model_config_to_dict
+from avseg.data.clip import LabelledBatch, TrainBatch
+from avseg.errors import AvsegError
+from avseg.evaluation.metrics import FScore, MeanJaccard
+from avseg.models import AVSModel, normalise
+from avseg.training.consistency import Draws, EMATeacher, loss_count, mix_seed, ufe_losses
+
+LOG_EVERY = 10  # steps; reading a loss back makes a GPU wait
+
+
+class AVSTask(pl.LightningModule):
+    """Trains an `AVSModel` on `TrainBatch`es.
+
+    Optimisation is manual: the labelled and the strong pass each run backward at once, so that one graph is alive
+    at a time. Learning rate, perturbations and dropout are functions of the seed and the step, so that a resumed run
+    needs no state but weights and the optimiser's.
+
+    Args:
+        model: Moved by the optimiser.
+        config: The whole configuration.
+        total_steps: Steps of the run, for the schedule.
+        steps_per_epoch: Steps of an epoch, for ``optim.freeze_image_encoder``.
+    """
+
+    def __init__(self, model: AVSModel, config: Config, total_steps: int, steps_per_epoch: int):
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.config = config
+        self.total_steps = total_steps
+        self.frozen_steps = config.optim.freeze_image_encoder * steps_per_epoch
+        self.ema = EMATeacher(model, config.ufe.ema_decay) if config.ufe.teacher == "ema" else None
+        self.teacher_average: nn.Module | None = self.ema.model if self.ema else None  # registered: saved, moved
+        self.jaccard, self.f_score = MeanJaccard(), FScore()
+        self.latest: dict[str, float] = {}
+
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
+        """One iteration of Algorithm 1; weights move every ``optim.accumulate`` steps."""
+        optim = self.config.optim
+        torch.manual_seed(mix_seed(self.config.run.seed, batch.step, self.global_rank))  # dropout, stochastic depth
+        draws = Draws.of(self.config.run.seed, batch.step, self.global_rank)
+        teacher = self.ema.model if self.ema else self.model
+        frozen = batch.step < self.frozen_steps
+        if frozen:
+            self.model.image_encoder.eval()
+
+        losses = ufe_losses(batch, self.model, teacher, self.config.ufe, self.config.perturb, draws)
+        moves = (batch.step + 1) % optim.accumulate == 0 or batch.step + 1 == self.total_steps
+        count = loss_count(batch, self.config.ufe)
+        terms: dict[str, Tensor] = {}
+        for index, named in enumerate(losses, start=1):
+            with nullcontext() if index == count and moves else self._unsynchronised():
+                self.manual_backward(torch.stack(list(named.values())).sum() / optim.accumulate)
+            terms.update({name: term.detach() for name, term in named.items()})
+        if moves:
+            self._move_weights(batch.step, frozen)
+        if frozen:
+            self.model.image_encoder.train()
+        self._log_step(batch, terms)
+
+    def _move_weights(self, step: int, frozen: bool) -> None:
+        optimiser = self.optimizers()
+        assert isinstance(optimiser, pl.core.optimizer.LightningOptimizer)
+        if frozen:  # gradients are dropped, not switched off: under DDP every parameter must take part
+            self.model.image_encoder.zero_grad(set_to_none=True)
+        if self.config.optim.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
+        for group in optimiser.param_groups:
+            group["lr"] = self.learning_rate(step)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update(self.model)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate at ``step``: linear warm-up, then constant or a cosine to zero."""
+        optim = self.config.optim
+        rate = optim.learning_rate * min(1.0, (step + 1) / max(1, optim.warmup_steps))
+        if optim.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * step / max(1, self.total_steps)))
+        return rate
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam or AdamW over everything that is trained."""
+        optim = self.config.optim
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        if optim.name == "adamw":
+            return torch.optim.AdamW(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay)
+        return torch.optim.Adam(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay)
+
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
+        """Score one validation video at the T of training."""
+        assert batch.masks is not None
+        logits = predict_frames(self.model, batch, self.config.model.frames_per_clip)
+        self.jaccard.update(logits, batch.masks)
+        self.f_score.update(logits, batch.masks)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/miou`` and ``val/f_score``."""
+        scores = {"val/miou": self.jaccard.compute(), "val/f_score": self.f_score.compute()}
+        self.jaccard.reset()
+        self.f_score.reset()
+        for name, score in scores.items():
+            self.log(name, score, logger=False, sync_dist=False)
+        self._write({name: float(score) for name, score in scores.items()}, self._last_step)
+
+    _last_step = 0
+
+    def _log_step(self, batch: TrainBatch, terms: dict[str, Tensor]) -> None:
+        """Every few steps: stop on a loss that is no number, and write the losses down."""
+        self._last_step = batch.step + 1
+        last = batch.step + 1 == self.total_steps
+        if not last and batch.step % LOG_EVERY and self.device.type != "cpu":
+            return
+        values = {f"loss/{name}": float(term) for name, term in terms.items()}
+        values["loss"] = sum(values.values())
+        if not math.isfinite(values["loss"]):
+            raise AvsegError(
+                f"The loss is {values['loss']} at step {batch.step} (clips {', '.join(batch.labelled.names[:4])} …): "
+                "lower optim.learning_rate, or set optim.clip_norm; the last checkpoint is whole."
+            )
+        if last or batch.step % LOG_EVERY == 0:
+            self._write({**values, "lr": self.learning_rate(batch.step)}, batch.step)
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        self.latest.update(values)
+        for logger in self.loggers:
+            logger.log_metrics({"epoch": float(self.current_epoch), **values}, step=step)
+
+    @contextmanager
+    def _unsynchronised(self) -> Iterator[None]:
+        """Under DDP, keep gradients local: they travel once, with the last backward of a step."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", None)
+        with block() if block is not None else nullcontext():
+            yield
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint tells which model it holds, so that it can be loaded alone."""
+        checkpoint["avseg_model"] = model_config_to_dict(self.model.config)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Batches are ours to move."""
+        return batch.to(device, non_blocking=True)
+
+
+@torch.no_grad()
+def predict_frames(model: AVSModel, batch: LabelledBatch, frames_per_clip: int) -> Tensor:
+    """Logits ``(B, T, 1, H, W)`` for a batch of whole videos, seen ``frames_per_clip`` frames at a time."""
+    inputs = normalise(batch, model.config)
+    if frames_per_clip == 1 and inputs.frames.shape[1] != 1:
+        shape = inputs.frames.shape[:2]
+        for name in ("frames", "flow", "log_mel", "audio"):
+            value = getattr(inputs, name)
+            if value is not None:
+                setattr(inputs, name, value.flatten(0, 1).unsqueeze(1))
+        return model.predict(inputs).logits.squeeze(1).unflatten(0, shape)
+    return model.predict(inputs).logits
