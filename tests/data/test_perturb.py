@@ -90,15 +90,16 @@ def test_flow_stays_true_to_the_picture(seed):
     g = torch.Generator().manual_seed(seed)
     n = 2
     draw = perturb.draw_geometry(n, PerturbConfig(), g)
-    labelled = batch_of(n)
-    batch = DistantBatch(**{**vars(labelled), "masks": labelled.masks.float()})  # soft, so that centres are exact
+    yx = torch.stack(torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")).float()
+    blob = torch.exp(-((yx - 30) ** 2).sum(0) / (2 * 4**2))  # smooth, so that sampling does not move its centre
+    masks = torch.where(blob > 0.01, blob, 0.0).expand(n, 1, 1, SIZE, SIZE).clone()
+    batch = DistantBatch(**{**vars(batch_of(n)), "masks": masks})
     moved = DistantBatch(**{**vars(batch), "masks": batch.masks.roll((2, -1), dims=(-1, -2))})  # u = 2, v = -1
     a, b = perturb.weak(batch, draw), perturb.weak(moved, draw)
     for i in range(n):
         one, two = a.masks[i, 0, 0], b.masks[i, 0, 0]
         if any(edge.max() > 0 for m in (one, two) for edge in (m[0], m[-1], m[:, 0], m[:, -1])):
             continue  # cut by the crop: its centre says nothing
-        yx = torch.stack(torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")).float()
         centres = [(yx * m).flatten(1).sum(1) / m.sum() for m in (one, two)]
         dy, dx = (centres[1] - centres[0]).tolist()
         u, v = (a.flow[i, 0, c][one > 0.9].float().median().item() for c in (0, 1))
