@@ -113,6 +113,8 @@ def weak(batch: B, geometry: Geometry) -> B:
     grid = F.affine_grid(theta, [clips, stacked.shape[1], height, width], align_corners=False)
     sampled = F.grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     sampled = sampled.unflatten(1, (times, -1))
+    valid = sampled[:, :, 5:6] > 0.999
+    sampled = sampled * valid  # a border pixel that mixes picture and padding counts as padding
 
     turn = torch.stack([sign * scale, scale], dim=1).view(clips, 1, 2, 1, 1)
     masks = batch.masks
@@ -122,7 +124,7 @@ def weak(batch: B, geometry: Geometry) -> B:
         batch,
         frames=sampled[:, :, :3],
         flow=(sampled[:, :, 3:5] * turn).to(batch.flow.dtype),
-        valid=sampled[:, :, 5:6] > 0.999,
+        valid=valid,
         masks=masks,
     )
 
