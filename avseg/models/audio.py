@@ -1,0 +1,79 @@
+"""Audio encoders: log-mel examples to embeddings of 128 numbers."""
+
+import torch
+from torch import Tensor, nn
+
+from avseg.config import ModelConfig, WeightsConfig
+from avseg.errors import AvsegError
+from avseg.models.weights import weights_fingerprint
+
+EMBEDDING = 128
+
+
+class AudioEncoder(nn.Module):
+    """Base of the audio encoders: ``(N, 1, 96, 64)`` log-mel examples -> ``(N, 128)`` embeddings.
+
+    Attributes:
+        frozen: Whether training leaves the weights as they are, so that embeddings can be computed once and stored.
+    """
+
+    frozen: bool = False
+
+    def freeze(self) -> None:
+        """Keep the weights, and the statistics of any norm, as they are from now on."""
+        self.frozen = True
+        self.eval().requires_grad_(False)
+
+    def fingerprint(self) -> str:
+        """`avseg.models.weights.weights_fingerprint` of this encoder: the key of stored embeddings."""
+        return weights_fingerprint(self)
+
+
+class AudioCNN(AudioEncoder):
+    """A small network over log-mel that is trained with the model, for when no AudioSet weights are at hand.
+
+    Four convolutions, then mean and maximum over time and band: what sounds matters, not when within the second.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = (32, 64, 96, 128)):
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 1
+        for index, after in enumerate(channels):
+            kernel = 5 if index == 0 else 3
+            layers += [
+                nn.Conv2d(before, after, kernel, stride=2, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+            before = after
+        self.features = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(0.2)
+        self.embedding = nn.Linear(2 * before, EMBEDDING)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """``(N, 1, 96, 64)`` -> ``(N, 128)``."""
+        # Log-mel runs from ln 0.01 = -4.6 in silence to about 4 for a loud pure tone.
+        x = self.features((log_mel + 1.0) / 2.0)
+        pooled = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
+        embedding: Tensor = self.embedding(self.dropout(pooled))
+        return embedding
+
+
+def build_audio_encoder(config: ModelConfig, weights: WeightsConfig | None) -> AudioEncoder:
+    """The audio encoder that ``config`` names.
+
+    Args:
+        config: ``audio_encoder`` counts.
+        weights: ``audio`` says where VGGish's weights come from; None builds the architecture alone.
+
+    Raises:
+        AvsegError: an unknown name, or weights that cannot be had or belong to something else.
+    """
+    if config.audio_encoder == "cnn":
+        return AudioCNN()
+    if config.audio_encoder == "vggish":
+        from avseg.models.vggish import build_vggish
+
+        return build_vggish(weights)
+    raise AvsegError(f"model.audio_encoder is '{config.audio_encoder}': give 'vggish' or 'cnn'.")

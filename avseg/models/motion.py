@@ -1,0 +1,130 @@
+"""Neighbouring frames: the flow branch of Eq. 2, which refines any base model's image pyramid by motion."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avseg.config import ModelConfig, WeightsConfig
+from avseg.errors import AvsegError
+from avseg.models.layers import PyramidConvolution
+from avseg.models.weights import RESNET18_URL, download, load_exactly, read_state
+
+_CHANNELS = (64, 128, 256, 512)
+
+
+class _ResidualBlock(nn.Module):
+    """ResNet-18's basic block; names as torchvision's."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = nn.Sequential()
+        if stride != 1:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+
+
+class FlowEncoder(nn.Module):
+    """The first stages of a ResNet-18 whose first convolution takes two channels; names as torchvision's.
+
+    Args:
+        stages: 1 to 4.
+    """
+
+    def __init__(self, stages: int = 1):
+        super().__init__()
+        self.channels = _CHANNELS[:stages]
+        self.conv1 = nn.Conv2d(2, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        before = 64
+        for index, channels in enumerate(self.channels, start=1):
+            first = _ResidualBlock(before, channels, stride=1 if index == 1 else 2)
+            self.add_module(f"layer{index}", nn.Sequential(first, _ResidualBlock(channels, channels, 1)))
+            before = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, flow: Tensor) -> list[Tensor]:
+        """``(N, 2, H, W)`` -> a map for each stage, at strides 4, 8, 16, 32."""
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(flow))), 3, 2, 1)
+        maps = []
+        for index in range(1, len(self.channels) + 1):
+            x = self.get_submodule(f"layer{index}")(x)
+            maps.append(x)
+        return maps
+
+
+class MotionBranch(nn.Module):
+    """Eq. 2: ``F_refine_i = F_v_i + Upsample(Refine(F_f))`` for the four scales of an image pyramid.
+
+    Args:
+        config: ``width``, ``dilations``, ``flow_stages`` and ``flow_fusion`` count. With ``sum`` the refining
+            convolutions start at zero, so that training starts as the base model; with ``normalised`` image and flow
+            features are divided by their L2 norm over channels before the sum, and the sum after it.
+        weights: ``flow`` says where the flow encoder's initial weights come from; None builds the architecture alone.
+
+    Raises:
+        AvsegError: weights that cannot be had or belong to something else, or an unknown fusion.
+    """
+
+    def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
+        super().__init__()
+        if config.flow_fusion not in ("sum", "normalised"):
+            raise AvsegError(f"model.flow_fusion is '{config.flow_fusion}': give 'sum' or 'normalised'.")
+        if config.flow_stages not in (1, 4):
+            raise AvsegError(f"model.flow_stages is {config.flow_stages}: give 1 or 4.")
+        self.fusion = config.flow_fusion
+        self.encoder = FlowEncoder(config.flow_stages)
+        channels = self.encoder.channels if config.flow_stages == 4 else self.encoder.channels * 4
+        self.refine = nn.ModuleList(PyramidConvolution(item, config.width, config.dilations) for item in channels)
+        if self.fusion == "sum":
+            for parameter in self.refine.parameters():
+                nn.init.zeros_(parameter)
+        if weights is not None and weights.flow != "none":
+            file = download(RESNET18_URL, "weights.flow") if weights.flow == "imagenet" else weights.flow
+            load_exactly(self.encoder, two_channel_stem(read_state(file), config.flow_stages), file)
+
+    def forward(self, pyramid: list[Tensor], flow: Tensor) -> list[Tensor]:
+        """Refine an image pyramid.
+
+        Args:
+            pyramid: Four maps ``(N, width, h, w)``.
+            flow: ``(N, 2, H, W)`` in the model's encoding.
+
+        Returns:
+            Four maps of the same shapes.
+        """
+        motion = self.encoder(flow)
+        if len(motion) == 1:
+            motion = motion * 4
+        return [
+            self._fuse(image, _resize(refine(features), image.shape[-2:]))
+            for image, features, refine in zip(pyramid, motion, self.refine, strict=True)
+        ]
+
+    def _fuse(self, image: Tensor, motion: Tensor) -> Tensor:
+        if self.fusion == "sum":
+            return image + motion
+        return F.normalize(F.normalize(image, dim=1) + F.normalize(motion, dim=1), dim=1)
+
+
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def two_channel_stem(state: dict[str, Tensor], stages: int) -> dict[str, Tensor]:
+    """Torchvision's ResNet-18 as a `FlowEncoder`: RGB's filters averaged, for ``u`` and for ``v``; later stages go."""
+    unused = ("fc.", *(f"layer{index}." for index in range(stages + 1, 5)))
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
+    stem = state.get("conv1.weight")
+    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
+        state["conv1.weight"] = stem.mean(dim=1, keepdim=True).repeat(1, 2, 1, 1)
+    return state

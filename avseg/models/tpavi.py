@@ -1,0 +1,213 @@
+"""TPAVI (Zhou et al., ECCV 2022): non-local audio-visual attention at four scales and a convolutional decoder."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avseg.config import ModelConfig, WeightsConfig
+from avseg.errors import AvsegError
+from avseg.models.audio import EMBEDDING
+from avseg.models.base import AVSModel, Prediction, options_from, register
+from avseg.models.encoders import channels_of
+from avseg.models.layers import PyramidConvolution
+from avseg.models.objectives import masked_bce, mean_of_labelled
+
+
+@dataclass
+class Options:
+    """TPAVI's own settings (``model.options``).
+
+    Attributes:
+        matching_weight: Weight of the audio-visual matching loss.
+        matching: ``cosine`` as on S4, or ``kl`` as on MS3.
+        stages: Where sound meets pixels and is matched, 1 (stride 4) to 4 (stride 32).
+        initial_gain: Scale of the attention's batch norm at the start. 0, as published, starts from vision alone;
+            short trainings hear earlier with more.
+    """
+
+    matching_weight: float = 0.5
+    matching: Literal["cosine", "kl"] = "cosine"
+    stages: tuple[int, ...] = (1, 2, 3, 4)
+    initial_gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.stages = tuple(self.stages)
+        if not self.stages or not set(self.stages) <= {1, 2, 3, 4}:
+            raise AvsegError(f"model.options.stages is {list(self.stages)}: give some of 1, 2, 3 and 4.")
+        if self.matching not in ("cosine", "kl"):
+            raise AvsegError(f"model.options.matching is '{self.matching}': give 'cosine' or 'kl'.")
+
+
+class TPAVIBlock(nn.Module):
+    """Temporal pixel-wise audio-visual interaction at one scale.
+
+    Every pixel of a clip attends to every pixel of all its frames, with the sound of each frame as the key. There is no
+    softmax, so ``(θ φᵀ / N) g = θ (φᵀ g) / N``; and as the key is the same for all pixels of a frame, ``φᵀ g`` needs
+    only the mean of the pixels of each frame. The N×N matrix never exists.
+
+    Args:
+        width: Channels of the map.
+        gain: Initial scale of the batch norm.
+    """
+
+    def __init__(self, width: int, gain: float = 0.0):
+        super().__init__()
+        inner = width // 2
+        self.audio = nn.Linear(EMBEDDING, width)
+        self.theta = nn.Linear(width, inner)
+        self.phi = nn.Linear(width, inner)
+        self.g = nn.Linear(width, inner)
+        self.out = nn.Linear(inner, width)
+        self.out_norm = nn.BatchNorm1d(width)
+        self.norm = nn.LayerNorm(width)
+        nn.init.constant_(self.out_norm.weight, gain)
+
+    def forward(self, x: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Fuse one scale.
+
+        Args:
+            x: ``(B, T, C, h, w)``.
+            audio: ``(B, T, 128)``.
+
+        Returns:
+            The fused map ``(B, T, C, h, w)`` and the projected audio ``(B, T, C)``.
+        """
+        frames, (height, width) = x.shape[1], x.shape[-2:]
+        projected = self.audio(audio)
+        pixels = x.flatten(3).transpose(1, 2).flatten(2)  # (B, C, T·h·w)
+        key = self.phi(projected)
+        # θ(x)·φ_t for every pixel: (B, T, T·h·w), with θ moved to the side of the T keys.
+        scores = torch.baddbmm((key @ self.theta.bias).unsqueeze(2), key @ self.theta.weight, pixels)
+        value = self.out(self.g(x.mean(dim=(3, 4)))) - self.out.bias
+        attended = torch.baddbmm(self.out.bias.view(1, -1, 1), value.transpose(1, 2) / frames, scores)
+        fused = (self.out_norm(attended) + pixels).unflatten(2, (frames, height, width))
+        # (B, C, T, h, w) -> channels last, where the LayerNorm works, and back.
+        fused = self.norm(fused.permute(0, 2, 3, 4, 1)).permute(0, 1, 4, 2, 3)
+        return fused, projected
+
+
+class ResidualUnit(nn.Module):
+    """ReLU, 3×3, ReLU, 3×3, plus a skip of the *rectified* input: the published network rectifies in place."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rectified = F.relu(x)
+        return rectified + self.conv2(F.relu(self.conv1(rectified)))
+
+
+class Path(nn.Module):
+    """One step of the decoder: add the next finer map, refine, double the size.
+
+    Args:
+        width: Channels.
+        first: Whether this is the coarsest step, which has nothing to add to.
+    """
+
+    def __init__(self, width: int, first: bool = False):
+        super().__init__()
+        self.lateral = None if first else ResidualUnit(width)
+        self.refine = ResidualUnit(width)
+
+    def forward(self, x: Tensor, finer: Tensor | None = None) -> Tensor:
+        if self.lateral is not None and finer is not None:
+            x = x + self.lateral(finer)
+        return F.interpolate(self.refine(x), scale_factor=2, mode="bilinear", align_corners=True)
+
+
+class OutputHead(nn.Module):
+    """From stride 2 to one logit for each pixel."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width // 2, 3, padding=1)
+        self.conv2 = nn.Conv2d(width // 2, max(width // 8, 1), 3, padding=1)
+        self.conv3 = nn.Conv2d(max(width // 8, 1), 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(self.conv1(x), scale_factor=2, mode="bilinear", align_corners=False)
+        logits: Tensor = self.conv3(F.relu(self.conv2(x)))
+        return logits
+
+
+@register("tpavi")
+class TPAVI(AVSModel):
+    """TPAVI of any width, any number of frames and any picture whose sides are multiples of 32.
+
+    ``Prediction.aux`` holds what the matching loss needs: ``maps``, the fused (rectified) maps
+    ``(B, T, width, h, w)`` of `Options.stages`, and ``audio``, the projected sounds ``(B, T, width)``.
+    """
+
+    def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
+        super().__init__(config, weights)
+        self.options: Options = options_from(self.config, Options)
+        width = config.width
+        self.project = nn.ModuleList(
+            PyramidConvolution(channels, width, config.dilations) for channels in channels_of(self.image_encoder)
+        )
+        self.fusion = nn.ModuleDict(
+            {f"stage{stage}": TPAVIBlock(width, self.options.initial_gain) for stage in sorted(self.options.stages)}
+        )
+        self.paths = nn.ModuleList(Path(width, first=stage == 4) for stage in (1, 2, 3, 4))
+        self.output = OutputHead(width)
+
+    def pyramid(self, frames: Tensor) -> list[Tensor]:
+        """See `AVSModel.pyramid`."""
+        return [project(item) for project, item in zip(self.project, self.image_encoder(frames), strict=True)]
+
+    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+        """See `AVSModel.decode`."""
+        clips = audio.shape[:2]
+        maps: list[Tensor] = []
+        matched: list[Tensor] = []
+        sounds: list[Tensor] = []
+        for stage, item in enumerate(pyramid, start=1):
+            if stage in self.options.stages:
+                fused, sound = self.fusion[f"stage{stage}"](item.unflatten(0, clips), audio)
+                item = fused.flatten(0, 1)
+                matched.append(F.relu(fused))
+                sounds.append(sound)
+            maps.append(item)
+        x = self.paths[3](maps[3])
+        for index in (2, 1, 0):
+            x = self.paths[index](x, maps[index])
+        return Prediction(self.output(x).unflatten(0, clips), {"maps": matched, "audio": sounds})
+
+    def loss(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy over valid pixels and the weighted audio-visual matching loss; see `AVSModel.loss`."""
+        terms = {"bce": masked_bce(prediction.logits, masks, valid)}
+        if self.options.matching_weight:
+            terms["matching"] = self.options.matching_weight * matching_loss(prediction, valid, self.options.matching)
+        return terms
+
+
+def matching_loss(prediction: Prediction, valid: Tensor, kind: str) -> Tensor:
+    """How far the sound is from the pixels predicted to make it, averaged over stages and labelled frames.
+
+    At each stage the prediction, average-pooled to the map and cut at 0.5, pools the map's features. A frame in which
+    nothing is predicted has the constant ``-log 1e-6`` under ``cosine``, without gradient.
+
+    Args:
+        prediction: Of `TPAVI`.
+        valid: ``(B, T, 1, H, W)``; frames without a valid pixel do not count.
+        kind: ``cosine``: ``-log(relu(cos(pooled, audio)) + 1e-6)``; ``kl``: Kullback-Leibler divergence of the
+            softmaxed pooled features from the softmaxed audio.
+    """
+    probability = prediction.logits.detach().sigmoid().flatten(0, 1)
+    losses = []
+    for item, sound in zip(prediction.aux["maps"], prediction.aux["audio"], strict=True):
+        cover = F.adaptive_avg_pool2d(probability, item.shape[-2:]).unflatten(0, item.shape[:2]) > 0.5
+        cover = cover.to(item.dtype)
+        pooled = (item * cover).sum(dim=(3, 4)) / (cover.sum(dim=(3, 4)) + 1e-6)
+        if kind == "cosine":
+            each = -torch.log(F.relu(F.cosine_similarity(pooled, sound, dim=2)) + 1e-6)
+        else:
+            each = F.kl_div(pooled.log_softmax(2), sound.log_softmax(2), reduction="none", log_target=True).sum(2)
+        losses.append(mean_of_labelled(each, valid))
+    return torch.stack(losses).mean()

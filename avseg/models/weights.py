@@ -1,0 +1,158 @@
+"""Where initial weights come from: local files, downloads with a checksum, and what to say when neither is there."""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from avseg.errors import AvsegError
+
+VGGISH_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
+RESNET18_URL = "https://download.pytorch.org/models/resnet18-5c106cde.pth"
+
+
+def read_state(file: str | Path) -> dict[str, Tensor]:
+    """The tensors of a foreign weights file by name; nothing that the file contains is executed.
+
+    Args:
+        file: ``.safetensors``, or whatever ``torch.save`` wrote: a state dict, alone or under the key
+            ``state_dict`` or ``model``. A ``module.`` before every name is removed.
+
+    Raises:
+        AvsegError: no such file, damaged, or something other than tensors by name.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise AvsegError(f"{file} does not exist: give the path of a weights file.")
+    values = _read(file)
+    for key in ("state_dict", "model"):
+        if isinstance(values, dict) and isinstance(values.get(key), dict):
+            values = values[key]
+    if not isinstance(values, dict) or not values:
+        raise AvsegError(f"{file} holds no weights by name: give a state dict.")
+    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in values.items()):
+        raise AvsegError(f"{file} holds more than tensors by name: save the model's state_dict() alone.")
+    if all(name.startswith("module.") for name in values):
+        values = {name.removeprefix("module."): tensor for name, tensor in values.items()}
+    return {name: tensor.detach() for name, tensor in values.items()}
+
+
+def _read(file: Path) -> object:
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(str(file))
+        except (SafetensorError, OSError) as error:
+            raise AvsegError(f"{file} is damaged or not a safetensors file ({error}): download it again.") from error
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise AvsegError(
+            f"{file} is refused: it holds something other than tensors, which could run code. "
+            "Save its state_dict() alone, or as .safetensors."
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise AvsegError(f"{file} is damaged or not a PyTorch weights file ({type(error).__name__}).") from error
+
+
+def mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    """What keeps ``state`` from being ``wanted``: one phrase a tensor, naming it."""
+    wrong = [f"{name} is missing" for name in wanted if name not in state]
+    wrong += [f"{name} is unexpected" for name in state if name not in wanted]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    return wrong
+
+
+def describe(wrong: list[str], limit: int = 4) -> str:
+    """The first few phrases of `mismatch` and how many more there are."""
+    more = f"; and {len(wrong) - limit} more" if len(wrong) > limit else ""
+    return "; ".join(wrong[:limit]) + more
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str | Path, optional: Iterable[str] = ()) -> None:
+    """Load ``state`` into ``module``.
+
+    Args:
+        module: What receives the weights.
+        state: Tensors in the names of ``module``.
+        source: The file, for the message.
+        optional: Beginnings of names that may be absent and then stay as they are.
+
+    Raises:
+        AvsegError: a tensor is missing, unexpected or misshapen; each is named.
+    """
+    own = module.state_dict()
+    kept = {name: own[name] for name in own if name not in state and _may_lack(name, tuple(optional))}
+    state = {**state, **kept}
+    wrong = mismatch(state, own)
+    if wrong:
+        raise AvsegError(f"{source} does not hold the weights of this {type(module).__name__}: {describe(wrong)}.")
+    module.load_state_dict(state)
+
+
+def _may_lack(name: str, optional: tuple[str, ...]) -> bool:
+    # Files from before PyTorch 0.4.1 have no such counter, and nothing computes with it.
+    return name.endswith("num_batches_tracked") or (bool(optional) and name.startswith(optional))
+
+
+def download(url: str, option: str) -> Path:
+    """A file of PyTorch's hub, from its cache folder where it is there already.
+
+    The hexadecimal end of the file's name is the start of its SHA-256 and is checked every time.
+
+    Args:
+        url: Where it is published.
+        option: The option that asked for it, for the message.
+
+    Raises:
+        AvsegError: it cannot be downloaded, or it is not what was published.
+    """
+    name = url.rsplit("/", 1)[-1]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / name
+    found = re.search(r"-([0-9a-f]{8,})\.", name)
+    assert found is not None
+    digest = found.group(1)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=digest, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise AvsegError(
+                f"{option}: {name} cannot be had from {url} ({error}): download it by other means and give its path "
+                f"as {option}=FILE, or put it at {file}, or ask for random weights with {option}=none."
+            ) from error
+    if not sha256(file).startswith(digest):
+        raise AvsegError(f"{file} is not what {url} publishes (its SHA-256 differs): delete it and try again.")
+    return file
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow(stream)
+
+
+def _slow(stream: "Iterable[bytes]") -> str:
+    digest = hashlib.sha256()
+    for chunk in stream:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """Sixteen hexadecimal digits that change with any weight of ``module``: names, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
