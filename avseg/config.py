@@ -4,8 +4,9 @@ Every section is a dataclass of plain values: ``avseg train --config FILE --mode
 ``Config(model=ModelConfig(width=128))`` is the same in Python. Importing this module imports nothing heavy.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from avseg.errors import AvsegError
 
@@ -259,6 +260,41 @@ class Config:
         """The configuration as plain dictionaries, lists and values, ready for YAML or JSON."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
+
+
+def add_config_arguments(parser: Any) -> None:
+    """Give a jsonargparse ``parser`` the option ``--config FILE`` and one dotted option for every field of `Config`."""
+    parser.add_argument("--config", action="config", help="YAML file; later options override what it says")
+    for section in fields(Config):
+        parser.add_class_arguments(cast(Any, section.default_factory), section.name)
+
+
+def config_from_parsed(parser: Any, parsed: Any) -> Config:
+    """The `Config` that ``parser`` (see `add_config_arguments`) has read into ``parsed``."""
+    built = parser.instantiate_classes(parsed)
+    return Config(**{section.name: built[section.name] for section in fields(Config)})
+
+
+def load_config(path: str | Path, *overrides: str) -> Config:
+    """Read a YAML configuration.
+
+    Args:
+        path: The file.
+        overrides: As on the command line: ``"--data.root=DIR"``, ``"--ufe.burn_in=5"``.
+
+    Raises:
+        AvsegError: the file is missing, or a field is unknown or of the wrong type.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    if not Path(path).is_file():
+        raise AvsegError(f"{path} does not exist: name a YAML file, such as one of configs/.")
+    parser = ArgumentParser(exit_on_error=False)
+    add_config_arguments(parser)
+    try:
+        return config_from_parsed(parser, parser.parse_args([f"--config={path}", *overrides]))
+    except ArgumentError as error:
+        raise AvsegError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
