@@ -1,0 +1,190 @@
+"""Evaluate a model on a split of AVSBench, under T = 5 and T = 1."""
+
+from collections.abc import Iterable, Sized
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from avseg import __version__
+from avseg.data.clip import LabelledBatch
+from avseg.errors import AvsegError
+from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
+from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
+from avseg.models.base import AVSModel, Inputs, load, normalise
+
+Protocol = Literal[1, 5]
+
+
+def evaluate(
+    model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str, frames_per_clip: Protocol
+) -> Scores:
+    """Score a model under one protocol.
+
+    Args:
+        model: Is moved to ``device``; its mode (training or evaluation) is as before in the end.
+        clips: Batches of whole videos, five frames each for T = 5.
+        device: Where the model runs.
+        frames_per_clip: 5: a clip's frames enter the model together; 1: each enters alone.
+
+    Raises:
+        AvsegError: there are no clips.
+        ValueError: T = 5 was asked for and a clip has another number of frames.
+    """
+    return _evaluate(model, clips, device, (frames_per_clip,))[0]
+
+
+def evaluate_both(model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str) -> dict[str, Scores]:
+    """Score a model under T = 5 and T = 1 in one pass over the data. See `evaluate`.
+
+    Returns:
+        The scores by protocol, ``T=5`` and ``T=1``.
+    """
+    return {scores.protocol: scores for scores in _evaluate(model, clips, device, (5, 1))}
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    root: str | Path,
+    subset: Literal["s4", "ms3"],
+    split: str = "test",
+    out: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    workers: int = 2,
+    progress: bool = True,
+) -> Evaluation:
+    """Load a model, score it on a split under T = 5 and T = 1, and write the scores as JSON.
+
+    Args:
+        checkpoint: A model's folder or a training checkpoint.
+        root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
+        subset: ``s4`` or ``ms3``.
+        split: ``train``, ``val`` or ``test``.
+        out: The JSON file to write; None writes nothing.
+        device: Where the model runs.
+        workers: Processes that load clips.
+        progress: Whether to draw a progress bar.
+
+    Raises:
+        AvsegError: no model or no clips there, or they don't fit together.
+    """
+    from avseg.data.datamodule import evaluation_clips
+    from avseg.evaluation.diagnostics import diagnose, read_scenes
+
+    model = load(checkpoint)
+    clips: Iterable[LabelledBatch] = evaluation_clips(root, subset, split, model.config.inputs, workers=workers)
+    if progress:
+        total = len(clips) if isinstance(clips, Sized) else None
+        clips = track(clips, f"Evaluating {Path(checkpoint).name}", total=total, console=Console(stderr=True))
+    scenes = read_scenes(root, subset, split)
+    scores = evaluate_both(model, clips, device)
+    evaluation = Evaluation(
+        model=str(checkpoint),
+        root=str(root),
+        subset=subset,
+        split=split,
+        version=__version__,
+        scores=scores,
+        diagnostics={protocol: diagnose(found, scenes) for protocol, found in scores.items()},
+    )
+    if out is not None:
+        write_evaluation(out, evaluation)
+    return evaluation
+
+
+def scores_table(evaluation: Evaluation) -> Table:
+    """M_J and M_F in percent, per category and over all videos, side by side for each protocol; 80 columns wide."""
+    protocols = list(evaluation.scores)
+    table = Table(title=f"{evaluation.model} on {evaluation.subset} {evaluation.split}", title_justify="left")
+    table.add_column("category", overflow="fold")
+    table.add_column("videos", justify="right")
+    for protocol in protocols:
+        table.add_column(f"mIoU\n{protocol}", justify="right")
+        table.add_column(f"F-score\n{protocol}", justify="right")
+    by_category = [scores.categories for scores in evaluation.scores.values()]
+    overall = [Means.of(scores.videos) for scores in evaluation.scores.values()]
+    for name in by_category[0] if by_category else ():
+        _add_row(table, name, [means[name] for means in by_category])
+    table.add_section()
+    _add_row(table, "all videos", overall)
+    return table
+
+
+def selection_table(evaluation: Evaluation) -> Table:
+    """How often the right object was marked and how well its mask fits then, in percent, by protocol and stratum."""
+    table = Table(
+        title="Choice of the object (IoU > 0.5), and its mask where the choice is right", title_justify="left"
+    )
+    table.add_column("frames of", overflow="fold")
+    table.add_column("frames", justify="right")
+    for protocol in evaluation.diagnostics:
+        table.add_column(f"right\n{protocol}", justify="right")
+        table.add_column(f"IoU then\n{protocol}", justify="right")
+    found = list(evaluation.diagnostics.values())
+    rows = {"all sounding objects": [diagnostics["sounding"] for diagnostics in found]}
+    rows |= {name: [diagnostics["strata"][name] for diagnostics in found] for name in found[0].get("strata", {})}
+    for name, cells in rows.items():
+        numbers = [_percent(cell[key]) for cell in cells for key in ("selection", "quality")]
+        table.add_row(name, str(cells[0]["frames"]), *numbers)
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _add_row(table: Table, name: str, means: list[Means]) -> None:
+    numbers = [f"{100 * value:.2f}" for found in means for value in (found.miou, found.f_score)]
+    table.add_row(name, str(means[0].videos), *numbers)
+
+
+@torch.no_grad()
+def _evaluate(
+    model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str, protocols: tuple[Protocol, ...]
+) -> list[Scores]:
+    training = model.training
+    model.to(device).eval()
+    videos: list[list[VideoScore]] = [[] for _ in protocols]
+    try:
+        for batch in clips:
+            batch = batch.to(device, non_blocking=True)
+            inputs = normalise(batch, model.config)
+            if inputs.audio is None:
+                inputs = replace(inputs, audio=model.embed_audio(inputs.log_mel))
+            for frames_per_clip, found in zip(protocols, videos, strict=True):
+                found += _score(batch, _logits(model, inputs, batch, frames_per_clip))
+    finally:
+        model.train(training)
+    if not videos[0]:
+        raise AvsegError("There are no clips to evaluate: check the data's root, subset and split.")
+    return [Scores(f"T={t}", tuple(found)) for t, found in zip(protocols, videos, strict=True)]
+
+
+def _logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_per_clip: Protocol) -> Tensor:
+    """Logits ``(B, T, 1, H, W)``, the T frames predicted together or each alone."""
+    size = inputs.frames.shape[:2]
+    if frames_per_clip == 5:
+        if size[1] != 5:
+            raise ValueError(f"T = 5 was asked for, and the clip {batch.names[0]} has {size[1]} frames.")
+        return model.predict(inputs).logits
+    alone = {name: value.flatten(0, 1).unsqueeze(1) for name, value in vars(inputs).items() if value is not None}
+    return model.predict(replace(inputs, **alone)).logits.squeeze(1).unflatten(0, size)
+
+
+def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:
+    masks, valid = batch.masks, batch.valid
+    assert masks is not None  # by the type of the batch
+    frames = jaccard_per_frame(logits, masks, valid)
+    miou, f_score = frames.nanmean(-1), f_score_per_video(logits, masks, valid)
+    silent = ~(masks & valid).flatten(2).any(-1)
+    return [
+        VideoScore(
+            name, category, miou[i].item(), f_score[i].item(), tuple(frames[i].tolist()), tuple(silent[i].tolist())
+        )
+        for i, (name, category) in enumerate(zip(batch.names, batch.categories, strict=True))
+    ]

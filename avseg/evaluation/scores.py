@@ -1,0 +1,171 @@
+"""What an evaluation found: a score for every video, their means, and the JSON file that holds both."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from avseg.errors import AvsegError
+from avseg.files import write_json
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class VideoScore:
+    """One video's scores.
+
+    Attributes:
+        name: The video's name.
+        category: What sounds; empty where unknown.
+        miou: M_J of the video, in [0, 1].
+        f_score: M_F of the video, in [0, 1].
+        frames: The Jaccard index of each frame; NaN where a frame has no label.
+        silent: Whether each frame's true mask is empty. Its ``frames`` entry is then the share of background.
+    """
+
+    name: str
+    category: str
+    miou: float
+    f_score: float
+    frames: tuple[float, ...]
+    silent: tuple[bool, ...]
+
+    @property
+    def key(self) -> str:
+        """What tells the video from all others of its split."""
+        return f"{self.category}/{self.name}" if self.category else self.name
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over some videos: ``miou`` and ``f_score`` in [0, 1], and how many ``videos``."""
+
+    miou: float
+    f_score: float
+    videos: int
+
+    @classmethod
+    def of(cls, videos: Sequence[VideoScore]) -> "Means":
+        """The means of at least one video."""
+        return cls(fmean(video.miou for video in videos), fmean(video.f_score for video in videos), len(videos))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one model on one split under one protocol.
+
+    Attributes:
+        protocol: ``T=5``: a clip's five frames enter the model together; ``T=1``: each enters alone.
+        videos: At least one, in the order of the split.
+    """
+
+    protocol: str
+    videos: tuple[VideoScore, ...]
+
+    @property
+    def miou(self) -> float:
+        """M_J: the mean over videos."""
+        return fmean(video.miou for video in self.videos)
+
+    @property
+    def f_score(self) -> float:
+        """M_F: the mean over videos."""
+        return fmean(video.f_score for video in self.videos)
+
+    @property
+    def categories(self) -> dict[str, Means]:
+        """The means of each category, by name; empty where no category is known."""
+        groups: dict[str, list[VideoScore]] = {}
+        for video in self.videos:
+            groups.setdefault(video.category, []).append(video)
+        return {name: Means.of(groups[name]) for name in sorted(groups) if name}
+
+    def per_video(self, metric: str = "miou") -> dict[str, float]:
+        """``miou`` or ``f_score`` of every video by its key."""
+        return {video.key: getattr(video, metric) for video in self.videos}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's scores on one split under one or more protocols, and what was evaluated.
+
+    Attributes:
+        model: The folder or checkpoint.
+        root: The dataset's folder.
+        subset: ``s4`` or ``ms3``.
+        split: ``train``, ``val`` or ``test``.
+        version: The version of avseg that measured.
+        scores: By protocol.
+        diagnostics: Further findings by protocol (`avseg.evaluation.diagnostics`).
+    """
+
+    model: str
+    root: str
+    subset: str
+    split: str
+    version: str
+    scores: dict[str, Scores]
+    diagnostics: dict[str, Any]
+
+
+def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
+    """Write ``evaluation`` as JSON: means, means per category, and every video's scores, by protocol."""
+    protocols = {}
+    for name, scores in evaluation.scores.items():
+        protocols[name] = {
+            "miou": scores.miou,
+            "f_score": scores.f_score,
+            "categories": {key: vars(means) for key, means in scores.categories.items()},
+            "diagnostics": evaluation.diagnostics.get(name, {}),
+            "videos": [
+                {**vars(video), "frames": [None if math.isnan(score) else score for score in video.frames]}
+                for video in scores.videos
+            ],
+        }
+    head = {key: getattr(evaluation, key) for key in ("model", "root", "subset", "split")}
+    write_json(path, {"format_version": FORMAT_VERSION, "avseg": evaluation.version, **head, "protocols": protocols})
+
+
+def read_evaluation(path: str | Path) -> Evaluation:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        AvsegError: no such file, or not the scores of an evaluation.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        if values["format_version"] != FORMAT_VERSION:
+            raise AvsegError(f"{path} has format version {values['format_version']}, not {FORMAT_VERSION}: "
+                             "evaluate again.")  # fmt: skip
+        return Evaluation(
+            **{key: str(values[key]) for key in ("model", "root", "subset", "split")},
+            version=str(values["avseg"]),
+            scores={name: Scores(name, _videos(found["videos"])) for name, found in values["protocols"].items()},
+            diagnostics={name: found["diagnostics"] for name, found in values["protocols"].items()},
+        )
+    except OSError as error:
+        raise AvsegError(
+            f"{path} cannot be read ({error.strerror}): give a file that `avseg evaluate` wrote."
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AvsegError(f"{path} does not hold scores: give a file that `avseg evaluate` wrote.") from None
+
+
+def _videos(rows: list[dict[str, Any]]) -> tuple[VideoScore, ...]:
+    if not rows:
+        raise ValueError("No videos.")
+    return tuple(
+        VideoScore(
+            name=str(row["name"]),
+            category=str(row["category"]),
+            miou=float(row["miou"]),
+            f_score=float(row["f_score"]),
+            frames=tuple(math.nan if score is None else float(score) for score in row["frames"]),
+            silent=tuple(bool(silent) for silent in row["silent"]),
+        )
+        for row in rows
+    )

@@ -1,0 +1,171 @@
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from avseg.config import ModelConfig
+from avseg.data.clip import Clip, LabelledBatch, collate
+from avseg.errors import AvsegError
+from avseg.evaluation.evaluate import evaluate, evaluate_both, scores_table, selection_table
+from avseg.evaluation.metrics import FScore, MeanJaccard
+from avseg.evaluation.scores import Evaluation, read_evaluation, write_evaluation
+from avseg.models.base import AVSModel, Prediction, normalise
+
+
+class Bright(AVSModel):
+    """Marks what is brighter than the clip's mean: with T = 5 the mean is another one than with T = 1."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.config = ModelConfig()
+        self.audio_encoder = nn.Flatten()
+        self.audio_encoder.frozen = True
+        self.motion = None
+        self.sizes: list[tuple[int, int]] = []
+
+    def embed_audio(self, log_mel: Tensor) -> Tensor:
+        return log_mel.flatten(2)[..., :128]
+
+    def pyramid(self, frames: Tensor) -> list[Tensor]:
+        return [frames.mean(1, keepdim=True)]
+
+    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+        assert not self.training
+        self.sizes.append((audio.shape[0], audio.shape[1]))
+        light = pyramid[0].unflatten(0, audio.shape[:2])
+        return Prediction((light - light.mean((1, 2, 3, 4), keepdim=True)) * 5)
+
+    def loss(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        return {}
+
+
+def clips(count: int = 4, frames: int = 5) -> Iterator[LabelledBatch]:
+    generator = torch.Generator().manual_seed(0)
+    for i in range(count):
+        pictures = torch.randint(0, 256, (frames, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        pictures[0] //= 2
+        masks = torch.rand(frames, 1, 32, 32, generator=generator) < 0.3
+        masks[1] = False
+        clip = Clip(
+            frames=pictures,
+            flow=torch.zeros(frames, 2, 32, 32, dtype=torch.float16),
+            log_mel=torch.randn(frames, 1, 96, 64, generator=generator),
+            masks=masks,
+            valid=torch.ones_like(masks),
+            name=f"-video_{i}",
+            category=("dog_barking", "playing_violin")[i % 2],
+            times=torch.arange(frames, dtype=torch.float64),
+        )
+        yield collate([clip], LabelledBatch)
+
+
+def evaluation(model: AVSModel | None = None) -> Evaluation:
+    scores = evaluate_both(model or Bright(), clips(), "cpu")
+    return Evaluation("runs/bright", "data", "s4", "test", "0.1.0", scores, {"T=5": {"a": 1}, "T=1": {}})
+
+
+def test_protocols_share_one_pass() -> None:
+    model = Bright().train()
+    both = evaluate_both(model, clips(), "cpu")
+    assert list(both) == ["T=5", "T=1"]
+    assert model.sizes == [(1, 5), (5, 1)] * 4
+    assert model.training
+    assert both["T=5"] == evaluate(model, clips(), "cpu", 5)
+    assert both["T=1"] == evaluate(model, clips(), "cpu", 1)
+    assert both["T=5"].miou != both["T=1"].miou
+
+
+@pytest.mark.parametrize("frames_per_clip", [1, 5])
+def test_scores_equal_the_metrics(frames_per_clip: int) -> None:
+    model = Bright().eval()
+    scores = evaluate(model, clips(), "cpu", frames_per_clip)
+    jaccard, f_score = MeanJaccard(), FScore()
+    for batch in clips():
+        inputs = normalise(batch, model.config)
+        frames = inputs.frames.view(5 // frames_per_clip, frames_per_clip, 3, 32, 32)
+        log_mel = inputs.log_mel.view(5 // frames_per_clip, frames_per_clip, 1, 96, 64)
+        logits = model.predict(replace(inputs, frames=frames, log_mel=log_mel)).logits.view(1, 5, 1, 32, 32)
+        jaccard.update(logits, batch.masks)
+        f_score.update(logits, batch.masks)
+    assert scores.miou == pytest.approx(jaccard.compute().item(), abs=1e-6)
+    assert scores.f_score == pytest.approx(f_score.compute().item(), abs=1e-6)
+    assert [video.silent for video in scores.videos] == [(False, True, False, False, False)] * 4
+    dogs = [video.miou for video in scores.videos if video.category == "dog_barking"]
+    assert scores.categories["dog_barking"].miou == pytest.approx(sum(dogs) / 2)
+    assert scores.categories["dog_barking"].videos == 2
+    assert scores.per_video()["dog_barking/-video_0"] == scores.videos[0].miou
+
+
+def test_larger_batches_score_the_same() -> None:
+    rows = list(clips())
+    fields = ("frames", "flow", "log_mel", "masks", "valid", "times")
+    joined = replace(
+        rows[0],
+        names=tuple(row.names[0] for row in rows),
+        categories=tuple(row.categories[0] for row in rows),
+        **{field: torch.cat([getattr(row, field) for row in rows]) for field in fields},
+    )
+    model = Bright()
+    alone, together = evaluate_both(model, rows, "cpu"), evaluate_both(model, [joined], "cpu")
+    assert alone == together
+
+
+def test_unlabelled_frames_are_left_out() -> None:
+    batch = next(clips())
+    valid = batch.valid.clone()
+    valid[:, 1:] = False
+    (video,) = evaluate(Bright(), [replace(batch, valid=valid)], "cpu", 5).videos
+    assert video.miou == video.frames[0]
+    assert all(math.isnan(score) for score in video.frames[1:])
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(AvsegError, match="no clips to evaluate"):
+        evaluate(Bright(), [], "cpu", 5)
+    with pytest.raises(ValueError, match="-video_0 has 3 frames"):
+        evaluate(Bright(), clips(frames=3), "cpu", 5)
+
+
+def test_json_keeps_everything(tmp_path: Path) -> None:
+    found = evaluation()
+    write_evaluation(tmp_path / "scores.json", found)
+    assert read_evaluation(tmp_path / "scores.json") == found
+    values = json.loads((tmp_path / "scores.json").read_text())
+    assert (values["avseg"], values["model"], values["root"]) == ("0.1.0", "runs/bright", "data")
+    assert values["protocols"]["T=1"]["miou"] == found.scores["T=1"].miou
+    assert values["protocols"]["T=5"]["categories"]["playing_violin"]["videos"] == 2
+    assert values["protocols"]["T=5"]["videos"][1]["name"] == "-video_1"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format_version": 1, "protocols": 3}', '{"format_version": 9}'])
+def test_a_foreign_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(AvsegError, match=r"other\.json"):
+        read_evaluation(tmp_path / "other.json")
+    with pytest.raises(AvsegError, match=r"gone\.json cannot be read"):
+        read_evaluation(tmp_path / "gone.json")
+
+
+def test_tables_fit_80_columns_and_show_the_scores() -> None:
+    found = evaluation()
+    sounding = {"frames": 16, "iou": 0.3, "selection": 0.25, "quality": None}
+    diagnostics = {"sounding": sounding, "silent": {"frames": 4, "background": 0.9}}
+    found = replace(found, diagnostics=dict.fromkeys(found.scores, diagnostics))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(scores_table(found), selection_table(found))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for scores in found.scores.values():
+        assert f"{100 * scores.miou:.2f}" in text
+        assert f"{100 * scores.categories['dog_barking'].f_score:.2f}" in text
+    assert "T=5" in text
+    assert "T=1" in text
+    assert "25.0" in text
+    assert "…" not in text
