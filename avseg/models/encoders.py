@@ -1,6 +1,5 @@
 """Image encoders behind one small interface: a picture in, four maps at strides 4, 8, 16 and 32 out."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 from avseg.config import ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
 from avseg.models.audio import AudioEncoder, build_audio_encoder
-from avseg.models.efficientnet import EfficientNetLite0, from_package_names
-from avseg.models.weights import load_exactly, read_state
+from avseg.models.efficientnet import EfficientNetLite0
+from avseg.models.foreign import Origin, efficientnet_package, load_foreign, pvt_authors, torchvision_resnet
+from avseg.models.weights import read_state
 
 __all__ = ["AudioEncoder", "HuggingFaceEncoder", "build_audio_encoder", "build_image_encoder", "channels_of"]
 
@@ -72,8 +72,9 @@ def build_image_encoder(config: ModelConfig, weights: WeightsConfig | None) -> n
         encoder = EfficientNetLite0()
         if weights is not None and weights.image != "none":
             file = _efficientnet_file() if weights.image == "imagenet" else Path(weights.image)
-            state = read_state(file)
-            load_exactly(encoder, from_package_names(state), file)
+            state, ours = read_state(file), "stem.0.weight"
+            names = Origin if ours in state else efficientnet_package
+            load_foreign(encoder, state, file, names, unused=("_conv_head.", "_bn1.", "_fc."))
         return encoder
     built = _hugging_face_encoder(config)
     if weights is not None and weights.image != "none":
@@ -187,10 +188,25 @@ def _load_hugging_face(encoder: HuggingFaceEncoder, config: ModelConfig, weights
     if weights.image == "imagenet":
         folder = Path(name)
         file = folder / "model.safetensors" if folder.is_dir() else _from_hub(name)
-    prefix = getattr(encoder.backbone, "base_model_prefix", "")
-    state = backbone_state(read_state(file), prefix)
-    # Norms of the four outputs belong to the backbone, not to the classifier that was trained.
-    load_exactly(encoder.backbone, state, file, optional=("hidden_states_norms.",))
+    state = read_state(file)
+    load_foreign(encoder.backbone, state, file, *_names_in(state, encoder.backbone))
+
+
+def _names_in(
+    state: dict[str, Tensor], backbone: nn.Module
+) -> tuple[Callable[[str], Origin], tuple[str, ...], tuple[str, ...]]:
+    """Whose names a file of an image encoder uses: names, what is left out of it, what it may lack."""
+    if "bn1.weight" in state:
+        return torchvision_resnet, ("fc.",), ()
+    if "patch_embed1.proj.weight" in state:
+        return pvt_authors, ("head.",), ()
+    prefix = f"{getattr(backbone, 'base_model_prefix', '')}."
+    # Norms of the four maps belong to the backbone, not to the classifier that was trained.
+    optional = ("hidden_states_norms.",)
+    heads = ("classifier.", "pooler.", "layernorm.", "head.")
+    if prefix != "." and any(name.startswith(prefix) for name in state):
+        return (lambda name: Origin(prefix + name)), heads + tuple(prefix + head for head in heads), optional
+    return Origin, heads, optional
 
 
 def _from_hub(name: str) -> Path:
@@ -214,86 +230,3 @@ _OTHER = {
     "resnet50": "torchvision's resnet50-19c8e357.pth",
     "pvt_v2_b5": "the authors' pvt_v2_b5.pth",
 }
-
-
-def backbone_state(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """Weights of an image encoder in transformers' names, whoever named them; classifiers are left out.
-
-    Args:
-        state: In the names of torchvision's ResNets, of PVT-v2's authors, or of transformers (with or without the
-            ``prefix`` that its classifiers put before the names of the backbone).
-        prefix: As ``base_model_prefix`` of transformers' class.
-    """
-    if "bn1.weight" in state and "conv1.weight" in state:
-        return _renamed(state, torchvision_name)
-    if "patch_embed1.proj.weight" in state:
-        return from_pvt_names(state)
-    dotted = f"{prefix}."
-    if prefix and any(name.startswith(dotted) for name in state):
-        state = {name.removeprefix(dotted): tensor for name, tensor in state.items() if name.startswith(dotted)}
-    # ImageNet classifiers of transformers have a norm, a pooler or a linear layer behind the backbone.
-    return {
-        name: tensor
-        for name, tensor in state.items()
-        if not name.startswith(("classifier.", "pooler.", "layernorm.", "head."))
-    }
-
-
-def _renamed(state: dict[str, Tensor], rename: Callable[[str], str | None]) -> dict[str, Tensor]:
-    pairs = ((rename(name), tensor) for name, tensor in state.items())
-    return {name: tensor for name, tensor in pairs if name is not None}
-
-
-def torchvision_name(name: str) -> str | None:
-    """A name of torchvision's ResNet-50 in transformers' words; None for the classifier."""
-    if name.startswith("fc."):
-        return None
-    for pattern, replacement in _TORCHVISION:
-        name = re.sub(pattern, replacement, name)
-    return re.sub(
-        r"^layer(\d)\.(\d+)\.(.*)$",
-        lambda found: f"encoder.stages.{int(found[1]) - 1}.layers.{found[2]}.{found[3]}",
-        name,
-    )
-
-
-_TORCHVISION: tuple[tuple[str, Any], ...] = (
-    (r"^conv1\.", "embedder.embedder.convolution."),
-    (r"^bn1\.", "embedder.embedder.normalization."),
-    (r"\.conv(\d)\.", lambda found: f".layer.{int(found[1]) - 1}.convolution."),
-    (r"\.bn(\d)\.", lambda found: f".layer.{int(found[1]) - 1}.normalization."),
-    (r"\.downsample\.0\.", ".shortcut.convolution."),
-    (r"\.downsample\.1\.", ".shortcut.normalization."),
-)
-
-_PVT: tuple[tuple[str, str], ...] = (
-    (r"\.norm1\.", ".layer_norm_1."),
-    (r"\.norm2\.", ".layer_norm_2."),
-    (r"\.attn\.q\.", ".attention.query."),
-    (r"\.attn\.proj\.", ".attention.proj."),
-    (r"\.attn\.sr\.", ".attention.spatial_reduction."),
-    (r"\.attn\.norm\.", ".attention.layer_norm."),
-    (r"\.mlp\.fc(\d)\.", r".mlp.dense\1."),
-)
-
-
-def from_pvt_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in the names of PVT-v2's authors, in transformers'; keys and values, stored as one, are split."""
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name.startswith("head."):
-            continue
-        for pattern, replacement in _PVT:
-            name = re.sub(pattern, replacement, name)
-        name = re.sub(r"^patch_embed(\d)\.norm\.", r"patch_embed\1.layer_norm.", name)
-        found = re.match(r"^(patch_embed|block|norm)(\d)\.(.*)$", name)
-        if found is not None:
-            part = {"patch_embed": "patch_embedding", "block": "blocks", "norm": "layer_norm"}[found[1]]
-            name = f"encoder.layers.{int(found[2]) - 1}.{part}.{found[3]}"
-        if ".attn.kv." in name:
-            key, value = tensor.chunk(2)
-            renamed[name.replace(".attn.kv.", ".attention.key.")] = key
-            renamed[name.replace(".attn.kv.", ".attention.value.")] = value
-        else:
-            renamed[name] = tensor
-    return renamed

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
+from avseg.models.foreign import load_foreign
 from avseg.models.layers import PyramidConvolution
-from avseg.models.weights import RESNET18_URL, download, load_exactly, read_state
+from avseg.models.weights import RESNET18_URL, download, read_state
 
 _CHANNELS = (64, 128, 256, 512)
 
@@ -90,7 +91,8 @@ class MotionBranch(nn.Module):
                 nn.init.zeros_(parameter)
         if weights is not None and weights.flow != "none":
             file = download(RESNET18_URL, "weights.flow") if weights.flow == "imagenet" else weights.flow
-            load_exactly(self.encoder, two_channel_stem(read_state(file), config.flow_stages), file)
+            unused = ("fc.", *(f"layer{stage}." for stage in range(config.flow_stages + 1, 5)))
+            load_foreign(self.encoder, two_channel_stem(read_state(file)), file, unused=unused)
 
     def forward(self, pyramid: list[Tensor], flow: Tensor) -> list[Tensor]:
         """Refine an image pyramid.
@@ -120,11 +122,9 @@ def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
-def two_channel_stem(state: dict[str, Tensor], stages: int) -> dict[str, Tensor]:
-    """Torchvision's ResNet-18 as a `FlowEncoder`: RGB's filters averaged, for ``u`` and for ``v``; later stages go."""
-    unused = ("fc.", *(f"layer{index}." for index in range(stages + 1, 5)))
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
+def two_channel_stem(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A ResNet's state dict whose stem takes ``u`` and ``v``, each with the average of RGB's filters."""
     stem = state.get("conv1.weight")
-    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
-        state["conv1.weight"] = stem.mean(dim=1, keepdim=True).repeat(1, 2, 1, 1)
-    return state
+    if stem is None or stem.ndim != 4 or stem.shape[1] != 3:
+        return state
+    return {**state, "conv1.weight": stem.mean(dim=1, keepdim=True).repeat(1, 2, 1, 1)}

@@ -5,7 +5,11 @@ from torch import Tensor, nn
 
 from avseg.config import WeightsConfig
 from avseg.models.audio import EMBEDDING, AudioEncoder
-from avseg.models.weights import VGGISH_URL, download, load_exactly, read_state
+from avseg.models.foreign import load_foreign
+from avseg.models.weights import VGGISH_URL, download, read_state
+
+# Post-processing (PCA and quantisation) that stands beside VGGish in some files.
+VGGISH_UNUSED = ("pproc.",)
 
 
 class VGGish(AudioEncoder):
@@ -52,7 +56,5 @@ def build_vggish(weights: WeightsConfig | None) -> VGGish:
     if weights is None or weights.audio == "none":
         return model
     file = download(VGGISH_URL, "weights.audio") if weights.audio == "audioset" else weights.audio
-    # The published file also holds the post-processing that nothing here uses.
-    state = {name: tensor for name, tensor in read_state(file).items() if not name.startswith("pproc.")}
-    load_exactly(model, state, file)
+    load_foreign(model, read_state(file), file, unused=VGGISH_UNUSED)
     return model

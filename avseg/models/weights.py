@@ -61,50 +61,6 @@ def _read(file: Path) -> object:
         raise AvsegError(f"{file} is damaged or not a PyTorch weights file ({type(error).__name__}).") from error
 
 
-def mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
-    """What keeps ``state`` from being ``wanted``: one phrase a tensor, naming it."""
-    wrong = [f"{name} is missing" for name in wanted if name not in state]
-    wrong += [f"{name} is unexpected" for name in state if name not in wanted]
-    wrong += [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    return wrong
-
-
-def describe(wrong: list[str], limit: int = 4) -> str:
-    """The first few phrases of `mismatch` and how many more there are."""
-    more = f"; and {len(wrong) - limit} more" if len(wrong) > limit else ""
-    return "; ".join(wrong[:limit]) + more
-
-
-def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str | Path, optional: Iterable[str] = ()) -> None:
-    """Load ``state`` into ``module``.
-
-    Args:
-        module: What receives the weights.
-        state: Tensors in the names of ``module``.
-        source: The file, for the message.
-        optional: Beginnings of names that may be absent and then stay as they are.
-
-    Raises:
-        AvsegError: a tensor is missing, unexpected or misshapen; each is named.
-    """
-    own = module.state_dict()
-    kept = {name: own[name] for name in own if name not in state and _may_lack(name, tuple(optional))}
-    state = {**state, **kept}
-    wrong = mismatch(state, own)
-    if wrong:
-        raise AvsegError(f"{source} does not hold the weights of this {type(module).__name__}: {describe(wrong)}.")
-    module.load_state_dict(state)
-
-
-def _may_lack(name: str, optional: tuple[str, ...]) -> bool:
-    # Files from before PyTorch 0.4.1 have no such counter, and nothing computes with it.
-    return name.endswith("num_batches_tracked") or (bool(optional) and name.startswith(optional))
-
-
 def download(url: str, option: str) -> Path:
     """A file of PyTorch's hub, from its cache folder where it is there already.
 
