@@ -1,0 +1,270 @@
+"""The lists that come with AVSBench: its CSVs of videos, UFE's CSVs of frames, sizes of videos, subsets of labels."""
+
+import csv
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from avseg.data.layout import FRAMES, SPLITS, DistantFrame, DistantLayout, Layout, Subset, Video, labelled_frames
+from avseg.errors import AvsegError
+from avseg.files import whole_file
+
+_COLUMNS = {"s4": ("name", "start", "category", "split"), "ms3": ("video_id", "split")}
+_FRAME_COLUMNS = {"s4": ("name", "start", "category", "split", "time", "label"), "ms3": ("video_id", "split", "time")}
+
+
+def read_index(root: str | Path, subset: Subset) -> list[Video]:
+    """The videos of a subset in the order of its CSV.
+
+    UFE's CSV of frames (``s4_semi_meta_data.csv``) must tell the same as the CSV of videos where it is there too.
+
+    Raises:
+        AvsegError: no CSV, a missing column, no rows, an unknown split, a video that is listed twice, a name that
+            isn't a plain file name, or two CSVs that differ.
+    """
+    layout = Layout(root, subset)
+    rows = _read_rows(layout.index, _COLUMNS[subset], _absent(layout))
+    videos: list[Video] = []
+    seen: dict[Path, int] = {}
+    for line, row in rows:
+        video = _video(row, subset, layout.index, line)
+        first = seen.setdefault(layout.raw_video(video), line)
+        if first != line:
+            raise AvsegError(f"{layout.index} lists {video.name} in lines {first} and {line}: remove one of them.")
+        videos.append(video)
+    if not videos:
+        raise AvsegError(f"{layout.index} lists no videos: copy it again.")
+    if layout.frame_index.is_file():
+        _check_frame_index(layout, videos)
+    return videos
+
+
+def write_index(root: str | Path, subset: Subset, videos: Iterable[Video]) -> None:
+    """Write the CSV of videos of a subset, whole or not at all."""
+    rows: list[tuple[object, ...]]
+    if subset == "s4":
+        rows = [(video.name, video.start, video.category, video.split) for video in videos]
+    else:
+        rows = [(video.name, video.split) for video in videos]
+    _write_rows(Layout(root, subset).index, _COLUMNS[subset], rows)
+
+
+def read_frame_index(root: str | Path, subset: Subset) -> list[tuple[Video, int, bool]]:
+    """UFE's list of frames: (video, k, whether k is labelled) for each training frame.
+
+    Its ``time`` counts from 0 in S4 and from 1 in MS3, where every frame is labelled; validation and test videos have
+    one row without a time in S4, and are left out here.
+
+    Raises:
+        AvsegError: as `read_index`, or a time that no frame has.
+    """
+    layout = Layout(root, subset)
+    path, first = layout.frame_index, 0 if subset == "s4" else 1
+    frames = []
+    for line, row in _read_rows(path, _FRAME_COLUMNS[subset], f"{path} does not exist: write it, or do without."):
+        video = _video(row, subset, path, line)
+        if video.split != "train":
+            continue
+        time = row["time"]
+        if not time.isdecimal() or not first <= int(time) < first + FRAMES:
+            raise AvsegError(f"{path}, line {line}: time {time!r} is not one of {first}..{first + FRAMES - 1}.")
+        frames.append((video, int(time) - first + 1, subset == "ms3" or row["label"] == "Y"))
+    return frames
+
+
+def write_frame_index(root: str | Path, subset: Subset, videos: Iterable[Video]) -> None:
+    """Write UFE's list of frames (see `read_frame_index`), as its published ``s4_semi_meta_data.csv`` has it."""
+    layout = Layout(root, subset)
+    rows: list[tuple[object, ...]] = []
+    for video in videos:
+        if subset == "ms3":
+            rows += [(video.name, video.split, k) for k in range(1, FRAMES + 1)]
+            continue
+        start = (video.name, video.start, video.category, video.split)
+        if video.split != "train":
+            rows.append((*start, "", "Y"))
+            continue
+        labelled = labelled_frames(video)
+        rows += [(*start, k - 1, "Y" if k in labelled else "N") for k in range(1, FRAMES + 1)]
+    _write_rows(layout.frame_index, _FRAME_COLUMNS[subset], rows)
+
+
+def read_distant_index(folder: str | Path) -> list[DistantFrame]:
+    """MS3's distant frames: the rows of ``index.csv``, or, without that file, every picture in ``images/`` by number.
+
+    Raises:
+        AvsegError: the folder has neither, or its CSV is faulty.
+    """
+    layout = DistantLayout(folder)
+    if layout.index.is_file():
+        frames = []
+        for line, row in _read_rows(layout.index, ("n", "video"), ""):
+            _check_name(row["n"], layout.index, line)
+            _check_name(row["video"], layout.index, line)
+            frames.append(DistantFrame(row["n"], row["video"]))
+        if len({frame.name for frame in frames}) < len(frames):
+            raise AvsegError(f"{layout.index} gives two videos the same n: number them anew.")
+    else:
+        names = sorted((p.stem for p in (layout.folder / "images").glob("*.png")), key=_number)
+        frames = [DistantFrame(name) for name in names]
+    if not frames:
+        raise AvsegError(
+            f"{layout.folder} has no distant frames: expected index.csv with the columns n and video, or "
+            "images/<n>.png (the MS3_Extend of UFE); name its folder with --data.distant_root."
+        )
+    return frames
+
+
+def write_distant_index(folder: str | Path, frames: Iterable[DistantFrame]) -> None:
+    """Write ``index.csv`` with the columns ``n`` and ``video``, whole or not at all."""
+    _write_rows(DistantLayout(folder).index, ("n", "video"), [(frame.name, frame.video) for frame in frames])
+
+
+def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
+    """Width and height of raw videos by name, from ``video_sizes.csv``; empty without that file."""
+    if not path.is_file():
+        return {}
+    try:
+        rows = _read_rows(path, ("name", "width", "height"), "")
+        return {row["name"]: (int(row["width"]), int(row["height"])) for _, row in rows}
+    except ValueError:
+        raise AvsegError(f"{path} holds a size that is no number: delete it and run `avseg data prepare`.") from None
+
+
+def write_sizes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Write ``video_sizes.csv``, whole or not at all."""
+    _write_rows(path, ("name", "width", "height"), [(name, *size) for name, size in sorted(sizes.items())])
+
+
+def label_subset(videos: Sequence[Video], fraction: float, seed: int = 0) -> list[str]:
+    """Names of the training videos whose labels are used when only a share of them may be.
+
+    Subsets of one seed are nested (10 % lies within 25 %) and spread over categories: the videos of each category are
+    shuffled, the i-th of n stands at (i + ½) / n, and all are taken in that order.
+
+    Args:
+        videos: An index; other splits are left out.
+        fraction: Share of the labels in (0, 1]; at least one video is kept.
+        seed: Which nest.
+
+    Raises:
+        ValueError: ``fraction`` isn't in (0, 1], or there are no training videos.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must lie in (0, 1], not {fraction}")
+    groups: dict[str, list[str]] = defaultdict(list)
+    for video in videos:
+        if video.split == "train":
+            groups[video.category].append(video.name)
+    if not groups:
+        raise ValueError("there are no training videos to choose from")
+    order = []
+    for category in sorted(groups):
+        names = sorted(groups[category])
+        generator = random.Random(f"{seed}/{category}")
+        generator.shuffle(names)
+        # Within a tie (categories of one size) chance decides, not the alphabet.
+        order += [((i + 0.5) / len(names), generator.random(), name) for i, name in enumerate(names)]
+    order.sort()
+    return [name for _, _, name in order[: max(1, round(fraction * len(order)))]]
+
+
+def write_label_subset(path: str | Path, names: Iterable[str]) -> None:
+    """Write the file that ``data.labelled`` takes: one name a line."""
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def read_label_subset(path: str | Path, videos: Sequence[Video]) -> set[str]:
+    """The names in a file of `write_label_subset`.
+
+    Raises:
+        AvsegError: no such file, no names, or a name that no training video has.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AvsegError(f"data.labelled: {path} cannot be read ({error}); give a text file of names.") from None
+    names = {line.strip() for line in lines if line.strip()}
+    if not names:
+        raise AvsegError(f"data.labelled: {path} holds no names; write one training video's name a line.")
+    unknown = sorted(names - {video.name for video in videos if video.split == "train"})
+    if unknown:
+        raise AvsegError(f"data.labelled: {path} names {unknown[0]!r}, which is no training video; correct the line.")
+    return names
+
+
+def _absent(layout: Layout) -> str:
+    if layout.root.name in ("Single-source", "Multi-sources"):
+        return f"{layout.index} does not exist: give the folder above, {layout.root.parent}."
+    return (
+        f"{layout.index} does not exist: {layout.root} should hold that file and {layout.folder.name}/"
+        f"{layout.data.name}/; AVSBench is had from its authors on request, `avseg data synth` makes a stand-in."
+    )
+
+
+def _video(row: Mapping[str, str], subset: Subset, path: Path, line: int) -> Video:
+    name = row["name" if subset == "s4" else "video_id"]
+    _check_name(name, path, line)
+    if row["split"] not in SPLITS:
+        raise AvsegError(f"{path}, line {line}: split {row['split']!r} is not one of {', '.join(SPLITS)}.")
+    if subset == "ms3":
+        return Video(name, "", row["split"], subset)
+    _check_name(row["category"], path, line)
+    start = row["start"]
+    return Video(name, row["category"], row["split"], subset, int(start) if start.isdecimal() else 0)
+
+
+def _check_name(name: str, path: Path, line: int) -> None:
+    # A list may come from anywhere: it must not lead out of its folder.
+    if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
+        raise AvsegError(f"{path}, line {line}: {name!r} is not a plain name; correct the line.")
+
+
+def _check_frame_index(layout: Layout, videos: Sequence[Video]) -> None:
+    known = {video.name: video for video in videos if video.split == "train"}
+    listed: dict[str, set[int]] = defaultdict(set)
+    for video, k, labelled in read_frame_index(layout.root, layout.subset):
+        if video.name not in known or labelled != (k in labelled_frames(known[video.name])):
+            raise AvsegError(
+                f"{layout.frame_index} and {layout.index} differ over frame {k} of {video.name}: "
+                "take both from one release."
+            )
+        listed[video.name].add(k)
+    for name in known:
+        if len(listed[name]) != FRAMES:
+            raise AvsegError(
+                f"{layout.frame_index} lists {len(listed[name])} frames of {name}, not {FRAMES}: "
+                "take it from the same release as the other CSV."
+            )
+
+
+def _read_rows(path: Path, columns: Sequence[str], absent: str) -> list[tuple[int, dict[str, str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in columns if column not in (reader.fieldnames or [])]
+            if missing:
+                raise AvsegError(f"{path} has no column {missing[0]!r}: its first line should be {','.join(columns)}.")
+            rows = []
+            for row in reader:
+                if any(row[column] is None for column in columns):
+                    raise AvsegError(f"{path}, line {reader.line_num} is incomplete: it needs {','.join(columns)}.")
+                rows.append((reader.line_num, {column: row[column].strip() for column in columns}))
+            return rows
+    except FileNotFoundError:
+        raise AvsegError(absent) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AvsegError(f"{path} cannot be read as CSV ({error}): copy it again.") from None
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _number(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdecimal() else 0, name)

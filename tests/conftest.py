@@ -1,0 +1,6 @@
+"""Settings of every test; its presence also lets tests say ``from helpers import …``."""
+
+import os
+
+# A spinning OpenMP pool slows everything down where other work shares the processors.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
