@@ -1,0 +1,90 @@
+"""One pure function over many inputs, on every core."""
+
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+import cv2
+
+from avseg.errors import AvsegError
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done, and of how many."""
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(
+    function: Callable[[J], R], jobs: Sequence[J], workers: int | None = None, progress: Progress | None = None
+) -> list[R]:
+    """``[function(job) for job in jobs]``, shared out over processes of one thread each.
+
+    Args:
+        function: Of a module's top level.
+        jobs: What it is called with; picklable, as are its results.
+        workers: Processes; None: one a core; 1: none, all happens here.
+        progress: See `Progress`.
+
+    Raises:
+        AvsegError: a process was ended from outside.
+        Exception: whatever ``function`` raises; jobs that haven't begun are dropped.
+    """
+    workers = min(cores() if workers is None else workers, len(jobs))
+    if progress is not None:
+        progress(0, len(jobs))
+    if workers <= 1:
+        results = []
+        for job in jobs:
+            results.append(function(job))
+            if progress is not None:
+                progress(len(results), len(jobs))
+        return results
+    # A fork of a process with running threads can hang: workers start clean, from a server where there is one.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([function.__module__])
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    try:
+        futures = {executor.submit(function, job): place for place, job in enumerate(jobs)}
+        found: dict[int, R] = {}
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            if progress is not None:
+                progress(len(found), len(jobs))
+    except BrokenProcessPool:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise AvsegError(
+            "A worker process was ended from outside (perhaps for want of memory): run again, with fewer --workers."
+        ) from None
+    except BaseException:
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise
+    executor.shutdown()
+    return [found[place] for place in range(len(jobs))]
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    warnings.simplefilter("ignore")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would wait for its next job for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
