@@ -1,0 +1,285 @@
+"""The picture track of a file: decoding from any moment on, one picture after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.format import Flags
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from avseg.errors import AvsegError
+from avseg.media.container import decode, find_video, frame_time, open_media, packets, warn
+from avseg.media.resize import resize
+
+# How far ahead a moment must lie before it is worth jumping there in a file that doesn't list its key frames.
+_PATIENCE = 2.0
+# A picture track may end this much before the stated end without the file being called cut off.
+_MISSING = 0.5
+
+
+class Picture:
+    """One decoded picture; its pixels are converted when they are first asked for.
+
+    Attributes:
+        time: seconds from the file's first picture.
+        duration: seconds that it stays, as far as the file says; otherwise 0.
+    """
+
+    def __init__(self, frame: VideoFrame, time: float, size: tuple[int, int] | None = None) -> None:
+        self.time = time
+        self.duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+        self._frame = frame
+        self._size = size
+        self._rgb: np.ndarray | None = None
+
+    def rgb(self) -> np.ndarray:
+        """``(H, W, 3)`` uint8 as displayed. The array belongs to the caller."""
+        if self._rgb is None:
+            rgb = upright(self._frame)
+            self._rgb = resize(rgb, self._size) if self._size else rgb
+        return self._rgb.copy()
+
+
+def upright(frame: VideoFrame) -> np.ndarray:
+    """``(H, W, 3)`` uint8 RGB, turned and mirrored as the file asks for."""
+    rgb = frame.to_ndarray(format="rgb24")
+    a, b, c, d = _display_matrix(frame)
+    if (a, b, c, d) == (1, 0, 0, 1):
+        return rgb
+    # The matrix maps a stored pixel (x, y) to (a·x + c·y, b·x + d·y).
+    across, down = (a, d)
+    if a == 0:
+        rgb, across, down = rgb.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(rgb[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+class PictureReader:
+    """Decodes the pictures of a file in the order they are shown, from its start or from any moment on.
+
+    Args:
+        path: the video.
+        size: ``(width, height)`` that pictures are resized to; as displayed if None.
+        threads: decode several pictures at once: quicker for long stretches, wasteful for single pictures.
+
+    Raises:
+        AvsegError: the file can't be opened or has no picture track, or no picture of it can be decoded.
+    """
+
+    def __init__(self, path: str | Path, size: tuple[int, int] | None = None, threads: bool = False) -> None:
+        self.path = Path(path)
+        self.decoded = 0
+        self._size = size
+        self._threads = threads
+        self._stack = ExitStack()
+        self._origin: Fraction | None = None
+        self._last: float | None = None
+        self._warned: set[str] = set()
+        self._stamped = True
+        self._patience = _PATIENCE
+        self._container: InputContainer
+        self.stream: VideoStream
+        self._waiting: list[Picture] = []
+        try:
+            self.restart()
+            first = next(self._pictures, None)
+            if first is None:
+                raise AvsegError(f"{self.path} has no picture that can be decoded: copy or convert it again.")
+            self.first = first
+            self._size = size or (first.rgb().shape[1], first.rgb().shape[0])
+            self._waiting = [first]
+            self._seekable = self._can_seek()
+            self._index_whole = self._has_whole_index()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> PictureReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Picture]:
+        return self
+
+    def __next__(self) -> Picture:
+        return self._waiting.pop() if self._waiting else next(self._pictures)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    @property
+    def tolerance(self) -> float:
+        """Seconds by which the file's clock may have rounded a moment."""
+        return min(float(self.stream.time_base or 0) / 2, 0.0005) + 1e-6
+
+    @property
+    def frame_rate(self) -> float:
+        """Pictures per second, on average, as the file says; 25 where it doesn't."""
+        return float(self.stream.average_rate or self.stream.guessed_rate or 25)
+
+    @property
+    def stated_duration(self) -> float | None:
+        """Seconds that the picture track lasts, as the file says; None where it says so only of the file."""
+        stream = self.stream
+        if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
+            return float(stream.duration * stream.time_base)
+        # Matroska's tag for one track, such as 00:00:05.040000000.
+        try:
+            hours, minutes, seconds = (float(part) for part in stream.metadata.get("DURATION", "").split(":"))
+        except ValueError:
+            return None
+        return hours * 3600 + minutes * 60 + seconds or None
+
+    @property
+    def stated_end(self) -> float | None:
+        """Seconds from the first picture to the track's or else the file's end, as the file says."""
+        if self.stated_duration is not None:
+            start = float((self.stream.start_time or 0) * (self.stream.time_base or 0))
+            return start + self.stated_duration - float(self._origin or 0)
+        if self._container.duration is not None:
+            start = self._container.start_time or 0
+            return float(Fraction(start + self._container.duration, 1_000_000) - (self._origin or 0))
+        return None
+
+    def restart(self) -> None:
+        """Go back to the first picture."""
+        self._stack.close()
+        self._container = self._stack.enter_context(open_media(self.path))
+        self.stream = find_video(self._container, self.path)
+        if self._threads:
+            self.stream.thread_type = "AUTO"
+        self._begin()
+
+    def seek(self, time: float) -> None:
+        """Go to a picture at or before ``time``, near to it where the file allows."""
+        back = 0.0
+        end = self.stated_end
+        while self._seekable and end is not None:
+            target = min(time, end) - back
+            if target <= 0:
+                break
+            picture = self._jump(target)
+            if picture is not None and picture.time <= time + self.tolerance:
+                self._waiting = [picture]
+                return
+            # Some formats find a later key frame than asked for, and a damaged file may hold none near.
+            back = max(1.0, 2 * back)
+        self.restart()
+
+    def worth_seeking(self, now: float, time: float) -> bool:
+        """Whether a key frame lies between ``now``, the next picture to be decoded, and ``time``."""
+        if not self._seekable or time <= now or self.stream.time_base is None:
+            return False
+        if self._index_whole:
+            index = self.stream.index_entries
+            entry = index.search_timestamp(self._ticks(time), backward=True)
+            return entry >= 0 and float(index[entry].timestamp * self.stream.time_base - (self._origin or 0)) > now
+        return time - now > self._patience
+
+    def seek_was_vain(self) -> None:
+        """Be told that a jump led back to where the reader was: jump less readily from now on."""
+        self._patience *= 2
+
+    def _begin(self) -> None:
+        self._last = None
+        self._waiting = []
+        self._pictures = self._decode()
+
+    def _jump(self, target: float) -> Picture | None:
+        try:
+            self._container.seek(self._ticks(target), stream=self.stream, backward=True)
+        except FFmpegError:
+            return None
+        self._begin()
+        return next(self._pictures, None)
+
+    def _ticks(self, time: float) -> int:
+        return int((Fraction(time + self.tolerance) + (self._origin or 0)) / (self.stream.time_base or 1))
+
+    def _can_seek(self) -> bool:
+        # Without time stamps the demuxer counts, and counts anew after a jump.
+        stamped = not Flags(self._container.format.flags) & Flags.no_timestamps and self._stamped
+        return stamped and self.stated_end is not None
+
+    def _has_whole_index(self) -> bool:
+        index = getattr(self.stream, "index_entries", None)
+        end = self.stated_end
+        if not index or end is None or self.stream.time_base is None:
+            return False
+        return float(index[len(index) - 1].timestamp * self.stream.time_base - (self._origin or 0)) > end - 1
+
+    def _decode(self) -> Iterator[Picture]:
+        usable = self._origin is None or not self.decoded
+        for packet in packets(self._container, self.stream, self.path):
+            if packet.size and packet.pts is None:
+                self._stamped = self._seekable = False
+            try:
+                frames = decode(packet)
+            except FFmpegError:
+                self._warn("packet", "damaged packets of its picture track were skipped.")
+                continue
+            for frame in frames:
+                self.decoded += 1
+                # After a jump the decoder may begin with pictures that lack what they refer to.
+                usable = usable or not frame.is_corrupt or frame.key_frame
+                if not usable:
+                    continue
+                picture = self._place(frame)
+                if picture is not None:
+                    yield picture
+        self._check_end()
+
+    def _place(self, frame: VideoFrame) -> Picture | None:
+        stamp = frame_time(frame)
+        if stamp is None:
+            time = 0.0 if self._last is None else self._last + 1 / self.frame_rate
+        else:
+            if self._origin is None:
+                self._origin = stamp
+            time = float(stamp - self._origin)
+        if frame.is_corrupt:
+            self._warn("picture", f"the picture at {time:.2f} s is damaged.")
+        if self._last is not None and time <= self._last:
+            self._warn("order", f"time stamps run backwards at {time:.2f} s; those pictures were left out.")
+            return None
+        self._last = time
+        return Picture(frame, time, self._size)
+
+    def _check_end(self) -> None:
+        if self._last is None or self.stream.duration is None:
+            return
+        end, stated = self._last + 1 / self.frame_rate, self.stated_end
+        if stated is not None and stated - end > _MISSING:
+            self._warn("end", f"its pictures end at {end:.1f} s instead of {stated:.1f} s: the file is cut off.")
+
+    def _warn(self, kind: str, text: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warn(self.path, text)
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """Signs (a, b, c, d) of the quarter turn and mirroring nearest to what the file asks for."""
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1, 0, 0, 1
+    matrix = np.frombuffer(bytes(data), dtype=np.int32)[:9].astype(float)
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if a * d - b * c == 0:
+        return 1, 0, 0, 1
+    if abs(a) >= abs(b):
+        return int(np.sign(a)), 0, 0, int(np.sign(d))
+    return 0, int(np.sign(b)), int(np.sign(c)), 0

@@ -1,0 +1,284 @@
+"""What a video is: probe it, decode the frames at given times, walk through all of them, and write one.
+
+Times are seconds from the first frame, whatever the file's own clock says. The frame *shown* at a time is the last one
+that begins at or before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count, takewhile
+from pathlib import Path
+
+import numpy as np
+
+from avseg.media.container import MediaWarning, find_audio, find_video, open_media, packets
+from avseg.media.pictures import Picture, PictureReader
+from avseg.media.writer import VideoWriter, write_video
+
+__all__ = [
+    "FramePair",
+    "MediaWarning",
+    "VideoInfo",
+    "VideoWriter",
+    "iter_frames",
+    "iter_pairs",
+    "probe",
+    "read_frames",
+    "read_pairs",
+    "write_video",
+]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself.
+
+    Attributes:
+        path: the file.
+        width: pixels, as displayed: after the file's rotation; the aspect of a pixel is left alone.
+        height: the same.
+        fps: frames per second on average.
+        duration: seconds that the picture track lasts.
+        has_audio: whether there is a sound track that can be decoded.
+    """
+
+    path: Path
+    width: int
+    height: int
+    fps: float
+    duration: float
+    has_audio: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FramePair:
+    """A frame and its neighbouring frame.
+
+    Attributes:
+        time: the asked time, seconds.
+        frame: ``(H, W, 3)`` uint8 RGB, the frame shown at that time.
+        neighbour: the same shape: the next raw frame; for the last frame the previous one; None if there is only one.
+        step: seconds from frame to neighbour, negative when the neighbour is the previous frame; 0 without one.
+    """
+
+    time: float
+    frame: np.ndarray
+    neighbour: np.ndarray | None
+    step: float
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Look at a video file without decoding more than its first frame.
+
+    The duration is measured from the packets where the file doesn't state it.
+
+    Raises:
+        AvsegError: the file is missing, a folder, empty, not a video, cut off without its index, has no picture track,
+            or no frame of it can be decoded.
+    """
+    path = Path(path)
+    with PictureReader(path) as reader:
+        height, width = reader.first.rgb().shape[:2]
+        duration = reader.stated_duration
+        rate = reader.stream.average_rate or reader.stream.guessed_rate
+    with open_media(path) as container:
+        has_audio = find_audio(container) is not None
+    if duration is None or rate is None:
+        measured, frames = _measure(path)
+        duration = duration or measured
+        rate = rate or Fraction(max(1, frames)) / Fraction(measured or 1)
+    return VideoInfo(path, width, height, float(rate), duration, has_audio)
+
+
+def read_pairs(
+    path: str | Path, times: Sequence[float] | np.ndarray, size: tuple[int, int] | None = None
+) -> list[FramePair]:
+    """The frames shown at some times, each with its neighbouring frame.
+
+    Before the first frame it is the first, past the end the last. Only what is needed is decoded: from the key frame
+    before a time up to the frame after it. Of a damaged file what decodes is used, with a :class:`MediaWarning`.
+
+    Args:
+        path: any video that PyAV reads.
+        times: seconds, in any order.
+        size: ``(width, height)`` to resize to, without keeping the aspect; as displayed if None.
+
+    Returns:
+        One pair for each time, in the order of ``times``.
+
+    Raises:
+        AvsegError: as :func:`probe`.
+        ValueError: a time that isn't finite.
+    """
+    moments = _finite(times)
+    pairs: dict[int, FramePair] = {}
+    with PictureReader(path, size) as reader:
+        cursor = _Cursor(reader)
+        for k in sorted(range(len(moments)), key=lambda k: moments[k]):
+            pairs[k] = cursor.pair(moments[k])
+    return [pairs[k] for k in range(len(moments))]
+
+
+def read_frames(
+    path: str | Path, times: Sequence[float] | np.ndarray, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The frames shown at some times: ``(N, H, W, 3)`` uint8 RGB. Otherwise as :func:`read_pairs`."""
+    moments = _finite(times)
+    frames: np.ndarray | None = None
+    with PictureReader(path, size) as reader:
+        cursor = _Cursor(reader)
+        for k in sorted(range(len(moments)), key=lambda k: moments[k]):
+            cursor.go_to(moments[k])
+            frame = cursor.shown.rgb()
+            if frames is None:
+                frames = np.empty((len(moments), *frame.shape), dtype=np.uint8)
+            frames[k] = frame
+        return np.empty((0, *reader.first.rgb().shape), dtype=np.uint8) if frames is None else frames
+
+
+def iter_pairs(
+    path: str | Path,
+    times: Iterable[float] | float,
+    size: tuple[int, int] | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Iterator[FramePair]:
+    """The streaming form of :func:`read_pairs`: a few frames are held at any time, however long the video.
+
+    Args:
+        path: any video that PyAV reads.
+        times: moments in seconds (best in rising order), or a number of moments per second, counted from ``start``.
+        size: as in :func:`read_pairs`.
+        start: moments before it are left out.
+        end: moments from it on are left out. With a number of moments per second they end with the video in any case.
+
+    Yields:
+        One pair for each moment.
+
+    Raises:
+        AvsegError: as :func:`probe`.
+        ValueError: a rate that isn't positive, or a time that isn't finite.
+    """
+    by_rate = isinstance(times, (int, float, Fraction, np.number))
+    moments = _moments(times, start, end)
+    with PictureReader(path, size, threads=True) as reader:
+        cursor = _Cursor(reader)
+        for moment in moments:
+            cursor.go_to(moment)
+            if by_rate and moment >= cursor.video_end():
+                return
+            yield cursor.pair(moment)
+
+
+def iter_frames(path: str | Path, start: float = 0.0, end: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
+    """Every raw frame that begins in ``[start, end)``, one at a time.
+
+    Yields:
+        ``(time, frame)``: seconds from the first frame, and ``(H, W, 3)`` uint8 RGB as displayed.
+
+    Raises:
+        AvsegError: as :func:`probe`.
+    """
+    with PictureReader(path, threads=True) as reader:
+        if reader.worth_seeking(0.0, start):
+            reader.seek(start)
+        for picture in reader:
+            if end is not None and picture.time >= end - reader.tolerance:
+                return
+            if picture.time >= start - reader.tolerance:
+                yield picture.time, picture.rgb()
+
+
+class _Cursor:
+    """Holds the picture shown at the moment, the one before it and the one after it."""
+
+    def __init__(self, reader: PictureReader) -> None:
+        self._reader = reader
+        self._fill()
+
+    def pair(self, time: float) -> FramePair:
+        self.go_to(time)
+        if self.after is None and self.before is None and self.shown.time > 0:
+            self._find_before()
+        neighbour = self.after or self.before
+        if neighbour is None:
+            return FramePair(time, self.shown.rgb(), None, 0.0)
+        return FramePair(time, self.shown.rgb(), neighbour.rgb(), neighbour.time - self.shown.time)
+
+    def go_to(self, time: float) -> None:
+        limit = time + self._reader.tolerance
+        if time < self.shown.time - self._reader.tolerance and self.shown.time > 0:
+            self._seek(max(0.0, time))
+        elif self.after is not None and self._reader.worth_seeking(self.after.time, time):
+            reached = self.shown.time
+            self._seek(time)
+            if self.shown.time <= reached:
+                self._reader.seek_was_vain()
+        while self.after is not None and self.after.time <= limit:
+            self._advance()
+
+    def video_end(self) -> float:
+        """Seconds to the end of the last picture; infinite as long as it isn't the one shown."""
+        if self.after is not None:
+            return float("inf")
+        step = self.shown.duration or (self.shown.time - self.before.time if self.before else 0)
+        return self.shown.time + (step or 1 / self._reader.frame_rate) - self._reader.tolerance
+
+    def _seek(self, time: float) -> None:
+        self._reader.seek(time)
+        self._fill()
+
+    def _fill(self) -> None:
+        self.before: Picture | None = None
+        self.shown: Picture = next(self._reader)
+        self.after: Picture | None = next(self._reader, None)
+
+    def _advance(self) -> None:
+        assert self.after is not None
+        self.before, self.shown, self.after = self.shown, self.after, next(self._reader, None)
+
+    def _find_before(self) -> None:
+        """A jump may land on the last picture itself: the one before it lies before that key frame."""
+        last = self.shown.time
+        self._seek(max(0.0, last - 4 * self._reader.tolerance))
+        while self.after is not None and self.shown.time < last:
+            self._advance()
+
+
+def _moments(times: Iterable[float] | float, start: float, end: float | None) -> Iterator[float]:
+    """The asked moments within ``[start, end)``; without an end those of a rate never stop."""
+    if isinstance(times, (int, float, Fraction, np.number)):
+        rate = float(times)
+        if not (np.isfinite(rate) and rate > 0):
+            raise ValueError(f"moments per second must be positive, not {times}")
+        moments = (start + k / rate for k in count())
+        return takewhile(lambda moment: end is None or moment < end, moments)
+    return (_finite([t])[0] for t in times if t >= start and (end is None or t < end))
+
+
+def _finite(times: Sequence[float] | np.ndarray) -> list[float]:
+    moments = [float(time) for time in times]
+    if not np.isfinite(moments).all():
+        raise ValueError("times must be finite")
+    return moments
+
+
+def _measure(path: Path) -> tuple[float, int]:
+    """Seconds from the first picture's beginning to the last one's end, and their number, from the packets alone."""
+    with open_media(path) as container:
+        stream = find_video(container, path)
+        stamps = []
+        longest = 0
+        for packet in packets(container, stream, path):
+            if packet.size:
+                stamps.append(packet.pts if packet.pts is not None else packet.dts)
+                longest = packet.duration or longest
+        known = [stamp for stamp in stamps if stamp is not None]
+        tick = float(stream.time_base or 0)
+        if len(known) < len(stamps) or len(known) < 2:
+            return len(stamps) / float(stream.average_rate or stream.guessed_rate or 25), len(stamps)
+        span = max(known) - min(known)
+        return (span + (longest or span / (len(known) - 1))) * tick, len(known)

@@ -1,0 +1,212 @@
+"""Writing an mp4 that plays anywhere: H.264 pictures at their true times, and a sound track that stays with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.codec.context import Flags as CodecFlags
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.stream import VideoStream
+
+from avseg.errors import AvsegError
+from avseg.files import whole_file
+from avseg.media.soundtrack import Soundtrack, sound_of_file, sound_of_samples
+
+# Ticks per second. 25, 30000/1001, 50 and 60 frames per second are whole numbers of them.
+_TIME_BASE = Fraction(1, 90_000)
+# Fixed, since x264 writes other bytes for another number of threads.
+_THREADS = 2
+
+
+class VideoWriter:
+    """Write frames to an H.264 mp4 (yuv420p, BT.709), with sound or without.
+
+    A context manager: the file gets its name when the block ends well, and nothing is there when it raises. A width
+    or height that is odd is made even by repeating the last column or row, because players ask for it. The same
+    input gives the same bytes with the same versions of the encoders.
+
+    Sound of ``audio_from`` is copied as it is where mp4 can hold it (AAC, MP3, AC-3, E-AC-3, ALAC, Opus, FLAC) and
+    otherwise encoded to AAC. It stays with the pictures: what was heard at the source's first picture is heard at
+    the first frame. It ends with the last frame, unless the frames reach the end of the source's pictures: then all
+    of it is taken. Damaged packets are left out with a
+    :class:`avseg.media.container.MediaWarning`. A source without a sound track gives a silent file.
+
+    Args:
+        path: the mp4 to write.
+        width: pixels of every frame.
+        height: pixels of every frame.
+        fps: frames per second: the step between frames that come without a time, and the last frame's duration.
+        audio_from: a video or audio file whose sound is taken.
+        audio: or sound itself: ``(n,)`` or ``(n, channels)`` float in [−1, 1], its first sample at time 0.
+        sample_rate: of ``audio``.
+        crf: x264's quality, 0 (best) to 51.
+        preset: x264's speed.
+
+    Raises:
+        AvsegError: ``audio_from`` is missing or unreadable, or no frame was written.
+        ValueError: sizes, rates or arrays that make no sense.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        fps: float,
+        audio_from: str | Path | None = None,
+        audio: np.ndarray | None = None,
+        sample_rate: int | None = None,
+        crf: int = 20,
+        preset: str = "veryfast",
+    ) -> None:
+        if width < 1 or height < 1:
+            raise ValueError(f"a video of {width}×{height} pixels can't be written")
+        if not (np.isfinite(fps) and 0 < fps <= 1000):
+            raise ValueError(f"fps must lie in (0, 1000], not {fps}")
+        if audio is not None and audio_from is not None:
+            raise ValueError("give audio or audio_from, not both")
+        if audio is not None and not sample_rate:
+            raise ValueError("audio needs its sample_rate")
+        self.path = Path(path)
+        self.width, self.height, self.fps = width, height, float(fps)
+        self._audio_from = None if audio_from is None else Path(audio_from)
+        self._audio, self._sample_rate = audio, sample_rate
+        # Without this x264's bits vary from run to run even on one machine.
+        self._options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1"}
+        self._stack = ExitStack()
+        self._last: int | None = None
+        self._count = 0
+        self._base = (0, 0)  # ticks and number of the last frame that came with a time
+        self._sound: Soundtrack | None = None
+
+    def __enter__(self) -> VideoWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(whole_file(self.path))
+            # Nothing of the moment or the machine goes into the file, and players can start before they have it all.
+            options = {"movflags": "+faststart", "fflags": "+bitexact"}
+            self._container: OutputContainer = av.open(f"file:{temporary}", "w", format="mp4", options=options)
+            stack.callback(self._container.close)
+            self._stream = self._add_pictures()
+            if self._audio_from is not None:
+                self._sound = stack.enter_context(sound_of_file(self._container, self._audio_from))
+            elif self._audio is not None and self._sample_rate is not None:
+                self._sound = sound_of_samples(self._container, self._audio, self._sample_rate)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
+        """Add a frame.
+
+        Args:
+            frame: ``(height, width, 3)`` uint8 RGB.
+            time: seconds from the beginning of the file; one step after the previous frame if None.
+
+        Raises:
+            ValueError: another shape or type, or a time that isn't later than the previous frame's.
+        """
+        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"frames must be ({self.height}, {self.width}, 3) uint8, not {frame.shape} {frame.dtype}")
+        ticks = self._ticks(time)
+        picture = self._picture(frame)
+        picture.pts, picture.time_base = ticks, _TIME_BASE
+        picture.duration = self._step
+        self._mux(picture)
+        self._last = ticks
+        self._count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            if self._last is None:
+                raise AvsegError(f"{self.path} would be empty: there was no frame to write.")
+            self._mux(None)
+            if self._sound is not None:
+                self._sound.finish((self._last + self._step) * _TIME_BASE)
+
+    @property
+    def _step(self) -> int:
+        return max(1, round(1 / (self.fps * _TIME_BASE)))
+
+    def _ticks(self, time: float | None) -> int:
+        if time is None:
+            # Counted, not added up, so that 30000/1001 doesn't drift.
+            ticks = self._base[0] + round((self._count - self._base[1]) / (self.fps * _TIME_BASE))
+        else:
+            if not (np.isfinite(time) and time >= 0):
+                raise ValueError(f"a frame's time must be 0 or later, not {time}")
+            ticks = round(time / _TIME_BASE)
+            self._base = (ticks, self._count)
+        if self._last is not None and ticks <= self._last:
+            raise ValueError(f"a frame at {time} s isn't later than the one before, at {self._last * _TIME_BASE} s")
+        return ticks
+
+    def _add_pictures(self) -> VideoStream:
+        rate = Fraction(self.fps).limit_denominator(1001)
+        stream = self._container.add_stream("libx264", rate=rate or 1, options=self._options)
+        context = stream.codec_context
+        context.width, context.height = self.width + self.width % 2, self.height + self.height % 2
+        context.pix_fmt = "yuv420p"
+        context.time_base = _TIME_BASE
+        context.thread_count = _THREADS
+        context.flags |= int(CodecFlags.frame_duration)
+        # Without these players guess from the size.
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        return stream
+
+    def _picture(self, frame: np.ndarray) -> VideoFrame:
+        even = np.pad(frame, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
+        return VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+
+    def _mux(self, picture: VideoFrame | None) -> None:
+        for packet in self._stream.encode(picture):
+            if self._sound is not None and packet.dts is not None and packet.time_base is not None:
+                self._sound.write_until(packet.dts * packet.time_base)
+            self._container.mux(packet)
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    audio_from: str | Path | None = None,
+    audio: np.ndarray | None = None,
+    sample_rate: int | None = None,
+    crf: int = 20,
+    preset: str = "veryfast",
+) -> None:
+    """Write frames, ``fps`` of them a second, as an mp4. Arguments and errors are those of :class:`VideoWriter`.
+
+    Args:
+        path: the mp4 to write.
+        frames: ``(H, W, 3)`` uint8 RGB each, all of one size.
+        fps: frames per second.
+        audio_from: see :class:`VideoWriter`.
+        audio: see :class:`VideoWriter`.
+        sample_rate: see :class:`VideoWriter`.
+        crf: see :class:`VideoWriter`.
+        preset: see :class:`VideoWriter`.
+    """
+    remaining = iter(frames)
+    first = next(remaining, None)
+    if first is None:
+        raise AvsegError(f"{path} would be empty: there was no frame to write.")
+    height, width = first.shape[:2]
+    with VideoWriter(path, width, height, fps, audio_from, audio, sample_rate, crf, preset) as writer:
+        for frame in chain([first], remaining):
+            writer.write(frame)
