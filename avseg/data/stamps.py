@@ -1,0 +1,189 @@
+"""Real cut-outs and recordings for the generated benchmark: Tux Paint's stamps, from Debian's archive."""
+
+import csv
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from avseg.errors import AvsegError
+from avseg.files import whole_folder
+from avseg.media.audio import load_audio
+
+PACKAGE = "tuxpaint-stamps-default"
+LICENCE = "GPL-2+"
+LEAST_SECONDS = 0.5
+LEAST_LEVEL = 0.005  # RMS of full scale
+COLUMNS = ("picture", "sound", "category", "licence", "role")
+_INSIDE = Path("usr/share/tuxpaint/stamps")
+_MEND = ("generate the benchmark without --objects (the built-in set needs nothing), or download "
+         f"https://packages.debian.org/{PACKAGE} elsewhere and give the .deb as the archive")
+
+
+@dataclass(frozen=True)
+class StampsInfo:
+    """What a folder of stamps holds.
+
+    Attributes:
+        folder: where it is.
+        rows: one a picture, as in ``index.csv``: picture, sound, category, licence, role.
+        dropped: stamps of the table that could not be used, with the reason; only known right after fetching.
+    """
+
+    folder: Path
+    rows: tuple[dict[str, str], ...]
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Categories in order of preference."""
+        return tuple(dict.fromkeys(row["category"] for row in self.rows if row["role"] == "object"))
+
+    @property
+    def pictures(self) -> int:
+        """Pictures of objects that could sound."""
+        return sum(row["role"] == "object" for row in self.rows)
+
+    @property
+    def recordings(self) -> int:
+        """Recordings."""
+        return sum(bool(row["sound"]) for row in self.rows)
+
+    @property
+    def clutter(self) -> int:
+        """Silent pictures."""
+        return sum(row["role"] == "clutter" for row in self.rows)
+
+
+def fetch_stamps(folder: str | Path, archive: Path | None = None) -> StampsInfo:
+    """Fetch and unpack Debian's package of stamps and keep the usable ones, with an ``index.csv``.
+
+    A table in the package (``stamps.csv``) says which stamps show a thing and play its sound, and what category
+    they belong to. A folder that was fetched before is only listed. Nothing is installed: the package is
+    downloaded by ``apt-get download`` and unpacked by ``dpkg-deb`` into a temporary folder.
+
+    Args:
+        folder: where the stamps go; new or empty.
+        archive: the package's .deb, where it is on disk already.
+
+    Raises:
+        AvsegError: ``apt-get`` or ``dpkg-deb`` is missing or fails, the package isn't what was expected, or the
+            folder holds something else.
+    """
+    folder = Path(folder)
+    if (folder / "index.csv").is_file():
+        return list_stamps(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AvsegError(f"{folder} is in use by something else: name a new or an empty folder for the stamps")
+    with tempfile.TemporaryDirectory() as temporary:
+        package = Path(archive) if archive is not None else _download(Path(temporary))
+        if not package.is_file():
+            raise AvsegError(f"{package} is not there: give the {PACKAGE} .deb, or leave the archive out")
+        unpacked = Path(temporary) / "unpacked"
+        unpacked.mkdir()
+        _run(["dpkg-deb", "-x", str(package), str(unpacked)], f"{package} could not be unpacked")
+        stamps = unpacked / _INSIDE
+        if not stamps.is_dir():
+            raise AvsegError(f"{package} holds no stamps: give Debian's {PACKAGE} package")
+        with whole_folder(folder) as new:
+            rows, dropped = _select(stamps, new)
+            if not any(row["role"] == "object" for row in rows):
+                raise AvsegError(f"{package} holds none of the stamps that were expected; {_MEND}")
+            with open(new / "index.csv", "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+    return StampsInfo(folder, tuple(rows), tuple(dropped))
+
+
+def list_stamps(folder: str | Path) -> StampsInfo:
+    """What a folder that `fetch_stamps` wrote holds.
+
+    Raises:
+        AvsegError: it has no ``index.csv`` of stamps.
+    """
+    index = Path(folder) / "index.csv"
+    try:
+        with open(index, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = tuple(reader)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise AvsegError(f"{index} is no list of stamps: its columns should be {', '.join(COLUMNS)}")
+    except OSError as error:
+        raise AvsegError(f"{index} cannot be read: fetch the stamps into a new folder") from error
+    return StampsInfo(Path(folder), rows)
+
+
+def _download(folder: Path) -> Path:
+    _run(["apt-get", "download", PACKAGE], f"{PACKAGE} could not be downloaded", folder)
+    found = sorted(folder.glob("*.deb"))
+    if not found:
+        raise AvsegError(f"apt-get downloaded no {PACKAGE}: run apt-get update, or {_MEND}")
+    return found[0]
+
+
+def _run(command: list[str], failure: str, folder: Path | None = None) -> None:
+    if shutil.which(command[0]) is None:
+        raise AvsegError(f"{failure}, because there is no {command[0]} here: {_MEND}")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise AvsegError(f"{failure} ({said}): {_MEND}")
+
+
+def _select(stamps: Path, new: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Copy what the table names; rows of the index, and what had to be dropped."""
+    rows, dropped = [], []
+    table = resources.files("avseg.data").joinpath("stamps.csv").read_text(encoding="utf-8").splitlines()
+    for entry in csv.DictReader(table):
+        stamp, category = entry["stamp"], entry["category"]
+        place = Path(category or "clutter") / Path(stamp).name
+        if not _is_cut_out(stamps / f"{stamp}.png"):
+            dropped.append(f"{stamp}: no picture with a transparent background")
+            continue
+        sound = ""
+        if entry["sound"] == "yes":
+            reason = _unusable(stamps / f"{stamp}.ogg")
+            if reason:
+                dropped.append(f"{stamp}: {reason}, picture kept")
+            else:
+                sound = f"{place}.ogg"
+                _copy(stamps / f"{stamp}.ogg", new / sound)
+        _copy(stamps / f"{stamp}.png", new / f"{place}.png")
+        rows.append({"picture": f"{place}.png", "sound": sound, "category": category, "licence": LICENCE,
+                     "role": "object" if category else "clutter"})
+    audible = {row["category"] for row in rows if row["sound"]}
+    for row in rows:
+        if row["role"] == "object" and row["category"] not in audible:
+            row["category"], row["role"] = "", "clutter"
+    return rows, dropped
+
+
+def _is_cut_out(picture: Path) -> bool:
+    if not picture.is_file():
+        return False
+    with Image.open(picture) as image:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    return bool((alpha < 16).any() and (alpha > 127).any())
+
+
+def _unusable(sound: Path) -> str:
+    """Why a sound can't be used; empty if it can."""
+    if not sound.is_file():
+        return "no sound"
+    samples = load_audio(sound, 16000)
+    if len(samples) < LEAST_SECONDS * 16000:
+        return f"shorter than {LEAST_SECONDS} s"
+    if float(np.sqrt((samples**2).mean())) < LEAST_LEVEL:
+        return "inaudible"
+    return ""
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

@@ -1,0 +1,23 @@
+"""The generated benchmark: scenes of cut-outs and recordings, written as raw videos in AVSBench's layout.
+
+`write_benchmark` writes it, `read_benchmark` tells what one is, `baselines` scores what needs no training.
+"""
+
+from avseg.data.synthetic.knobs import EDITIONS, VERSION, Knobs, benchmark_hash, make_knobs
+from avseg.data.synthetic.objects import ObjectSet, load_objects
+from avseg.data.synthetic.write import BenchmarkInfo, Layout, read_benchmark, read_scenes, write_benchmark
+
+__all__ = [
+    "EDITIONS",
+    "VERSION",
+    "BenchmarkInfo",
+    "Knobs",
+    "Layout",
+    "ObjectSet",
+    "benchmark_hash",
+    "load_objects",
+    "make_knobs",
+    "read_benchmark",
+    "read_scenes",
+    "write_benchmark",
+]

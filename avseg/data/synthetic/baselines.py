@@ -1,0 +1,115 @@
+"""Calibration without training: what is scored by choosing among the true objects without listening."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avseg.data.synthetic.write import Layout, read_benchmark, read_scenes
+from avseg.errors import AvsegError
+from avseg.media.flow import neighbour_flow
+from avseg.media.video import read_pairs
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Mean Jaccard of one way to choose, 0..1, and its standard error over the videos."""
+
+    name: str
+    miou: float
+    error: float
+    videos: int
+
+    def __str__(self) -> str:
+        return f"{self.name:15s} {100 * self.miou:5.1f} mIoU ± {100 * self.error:.1f} ({self.videos} videos)"
+
+
+def baselines(root: str | Path, subset: str = "s4", split: str = "test",
+              progress: Callable[[int, int], None] | None = None) -> list[Baseline]:
+    """Score `random_object`, `largest_object` and `motion_alone` on a split of a generated benchmark.
+
+    All three know the true mask of every object that could sound and only choose one; none listens.
+    *random_object* is the expectation over a uniform choice in each frame; *largest_object* takes the one with
+    most visible pixels; *motion_alone* the one whose Farnebäck flow, less the median flow outside all objects
+    (the camera's), is longest on average. None can answer that nothing sounds.
+
+    Args:
+        root: the benchmark's folder.
+        subset: ``s4`` or ``ms3``.
+        split: which split; in S4's ``train`` the hidden truth is read.
+        progress: called with (videos done, videos in all).
+
+    Raises:
+        AvsegError: the split holds no generated video, or a file of it is missing.
+    """
+    knobs = read_benchmark(root, subset).knobs
+    layout = Layout(Path(root), subset)
+    records = [r for r in read_scenes(layout.scenes) if r["split"] == split]
+    if not records:
+        raise AvsegError(f"{layout.scenes} tells of no {split} video: write the benchmark to its end first")
+    times = [k + 15 / 16 for k in range(knobs.seconds)]
+    scores: dict[str, list[float]] = {"random_object": [], "largest_object": [], "motion_alone": []}
+    for done, record in enumerate(records, 1):
+        maps, truths = _truth(layout, record, knobs.seconds)
+        pairs = read_pairs(layout.video(split, _category(subset, record), record["name"]), times)
+        energies = [motion_energy(neighbour_flow(pair), seen, len(record["objects"]))
+                    for pair, seen in zip(pairs, maps, strict=True)]
+        for name, value in _score(maps, truths, energies, len(record["objects"])).items():
+            scores[name].append(value)
+        if progress:
+            progress(done, len(records))
+    return [Baseline(name, float(np.mean(values)), float(np.std(values) / np.sqrt(len(values))), len(values))
+            for name, values in scores.items()]
+
+
+def jaccard(prediction: Mask, truth: Mask) -> float:
+    """Intersection over union; where the truth is empty the share of pixels predicted as background."""
+    if not truth.any():
+        return float(1 - prediction.mean())
+    return float((prediction & truth).sum() / ((prediction | truth).sum() + 1e-7))
+
+
+def motion_energy(flow: npt.NDArray, seen: npt.NDArray[np.uint8], objects: int) -> npt.NDArray[np.float64]:
+    """Mean length of flow (2, H, W) within each visible object, less the flow outside all of them; (objects,)."""
+    outside = seen == 0
+    camera = np.median(flow[:, outside], axis=1) if outside.any() else np.zeros(2)
+    length = np.hypot(flow[0] - camera[0], flow[1] - camera[1])
+    return np.array([length[seen == i + 1].mean() if (seen == i + 1).any() else -1.0 for i in range(objects)])
+
+
+def _score(maps: npt.NDArray[np.uint8], truths: npt.NDArray[np.bool_], energies: list[npt.NDArray[np.float64]],
+           objects: int) -> Mapping[str, float]:
+    per_object = np.array([[jaccard(seen == i + 1, truth) for i in range(objects)]
+                           for seen, truth in zip(maps, truths, strict=True)])
+    pixels = np.array([[(seen == i + 1).sum() for i in range(objects)] for seen in maps])
+    frames = np.arange(len(maps))
+    return {
+        "random_object": float(per_object.mean()),
+        "largest_object": float(per_object[frames, pixels.argmax(1)].mean()),
+        "motion_alone": float(per_object[frames, np.stack(energies).argmax(1)].mean()),
+    }
+
+
+def _truth(layout: Layout, record: Mapping[str, Any], seconds: int
+           ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    split, category, name = record["split"], _category(layout.subset, record), record["name"]
+    maps = np.stack([_read(layout.object_map(split, category, name, k + 1)) for k in range(seconds)])
+    masks = np.stack([_read(layout.mask(split, category, name, k + 1)) for k in range(seconds)])
+    return maps, masks > 0
+
+
+def _category(subset: str, record: Mapping[str, Any]) -> str:
+    return str(record["category"]) if subset == "s4" else ""
+
+
+def _read(path: Path) -> npt.NDArray[np.uint8]:
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise AvsegError(f"{path} is missing or unreadable: write the benchmark again into a new folder")
+    return np.asarray(image, dtype=np.uint8)
