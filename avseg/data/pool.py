@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -19,6 +21,9 @@ R = TypeVar("R")
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def cores() -> int:
@@ -58,7 +63,8 @@ def run_all(
         context.set_forkserver_preload([function.__module__])
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
-        futures = {executor.submit(function, job): place for place, job in enumerate(jobs)}
+        with _one_thread_each():
+            futures = {executor.submit(function, job): place for place, job in enumerate(jobs)}
         found: dict[int, R] = {}
         for future in as_completed(futures):
             found[futures[future]] = future.result()
@@ -76,7 +82,24 @@ def run_all(
     return [found[place] for place in range(len(jobs))]
 
 
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    # Numerical libraries read these when a process loads them, which is before any of our code runs in it.
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _start_worker() -> None:
+    # Ctrl-C reaches the whole group: the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     warnings.simplefilter("ignore")
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -36,7 +36,7 @@ from avseg.data.flow_trees import export_published_flow, import_published_flow
 from avseg.data.pool import Progress, run_all
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
-from avseg.media.audio import frame_log_mel, load_audio, log_mel_at, log_mel_examples, read_wav, write_wav
+from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, frame_log_mel, load_audio, log_mel_at, read_wav, write_wav
 from avseg.media.container import MediaWarning
 from avseg.media.flow import FlowMethod, neighbour_flow, write_flow_png
 from avseg.media.video import probe, read_pairs
@@ -51,8 +51,9 @@ __all__ = [
     "prepare_video",
 ]
 
-KINDS = ("visual_frames", "flow", "audio_wav", "audio_log_mel")
-DISTANT_KINDS = ("images", "flow", "audios_log_mel")
+_KINDS = ("visual_frames", "flow", "audio_wav", "audio_log_mel")
+_FIVE_EXAMPLES = (EXAMPLE_SAMPLES + (FRAMES - 1) * 0.96 * SAMPLE_RATE) / SAMPLE_RATE  # seconds; 0.96 s apart
+_DISTANT_KINDS = ("images", "flow", "audios_log_mel")
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,12 @@ def prepare(
     side = _side(layout, videos, size, overwrite)
     sizes = {layout.video_sizes: read_sizes(layout.video_sizes)}
     jobs = [(layout.video_sizes, _job(layout, video, side, flow_method, overwrite)) for video in videos]
-    folders = [layout.data / kind for kind in KINDS]
+    folders = [layout.data / kind for kind in _KINDS]
     if subset == "ms3" and DistantLayout(layout.distant).index.is_file():
         distant = DistantLayout(layout.distant)
         sizes[distant.video_sizes] = read_sizes(distant.video_sizes)
         jobs += [(distant.video_sizes, job) for job in _distant_jobs(distant, side, flow_method, overwrite)]
-        folders += [distant.folder / kind for kind in DISTANT_KINDS]
+        folders += [distant.folder / kind for kind in _DISTANT_KINDS]
     for place, (file, job) in enumerate(jobs):
         if Path(job.name).name not in sizes[file] and job.raw.is_file():
             jobs[place] = (file, replace(job, measure=True))
@@ -271,7 +272,7 @@ def _make_sound(job: Job, outcome: Outcome) -> None:
     if job.wav is None or job.lacks(job.wav):
         if not job.raw.is_file():
             raise AvsegError(f"{job.raw} does not exist: put the raw video there, or take its row out of the CSV.")
-        wave, rate = load_audio(job.raw), 16_000
+        wave, rate = load_audio(job.raw), SAMPLE_RATE
         if job.wav is not None:
             write_wav(job.wav, wave)
             outcome.written["wav"] += 1
@@ -282,12 +283,8 @@ def _make_sound(job: Job, outcome: Outcome) -> None:
         return
     if job.moments == "seconds":
         examples = frame_log_mel(wave, FRAMES, rate)
-        held = len(log_mel_examples(wave, rate))
-        if held < FRAMES:
-            outcome.notes.append(
-                f"{job.raw} has {len(wave) / rate:.1f} s of sound, enough for {held} of {FRAMES} log-mel examples: "
-                "the last is repeated."
-            )
+        if (seconds := len(wave) / rate) < _FIVE_EXAMPLES:
+            outcome.notes.append(f"{job.raw} has {seconds:.1f} s of sound: its last log-mel example is repeated.")
     else:
         examples = log_mel_at(wave, [probe(job.raw).duration / 2], rate)
     save_log_mel(job.log_mel, torch.from_numpy(examples))
@@ -299,7 +296,7 @@ def _read_wav(path: Path) -> tuple[npt.NDArray[np.float32], int]:
         return read_wav(path)
     except AvsegError:
         # Published sounds may be WAV files of another kind than 16-bit PCM.
-        return load_audio(path), 16_000
+        return load_audio(path), SAMPLE_RATE
 
 
 def _job(layout: Layout, video: Video, side: int, flow_method: FlowMethod, overwrite: bool) -> Job:

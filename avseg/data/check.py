@@ -1,0 +1,185 @@
+"""What is missing, unreadable or of the wrong size in a prepared data set, by path."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from avseg.data.avsbench import (
+    FRAMES,
+    DistantFrame,
+    DistantLayout,
+    Layout,
+    Subset,
+    Video,
+    labelled_frames,
+    load_log_mel,
+    read_distant_index,
+    read_image,
+    read_index,
+    read_mask,
+)
+from avseg.data.pool import Progress, run_all
+from avseg.errors import AvsegError
+from avseg.media.audio import load_audio, read_wav
+from avseg.media.flow import read_flow_png, read_published
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault.
+
+    Attributes:
+        path: The file at fault.
+        what: What is wrong with it, as the rest of a sentence that begins with the path.
+    """
+
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+@dataclass(frozen=True)
+class _Video:
+    layout: Layout
+    video: Video
+    size: tuple[int, int]
+    published_flow: bool
+
+
+@dataclass(frozen=True)
+class _Distant:
+    layout: DistantLayout
+    frame: DistantFrame
+    size: tuple[int, int]
+    published_flow: bool
+
+
+def check(
+    root: str | Path, subset: Subset, *, workers: int | None = None, progress: Progress | None = None
+) -> list[Problem]:
+    """Read every prepared file of a subset and list the faulty ones, in the order of the index.
+
+    Frames, masks and flow should have the size that most frames have. Raw videos are not looked at: `prepare` reads
+    them, training doesn't. Where UFE's published flow is there and none of ours, that is read instead.
+
+    Args:
+        root, subset: Which data set.
+        workers: Processes; None: one a core.
+        progress: Called with (videos done, videos).
+
+    Raises:
+        AvsegError: the index is missing or faulty.
+    """
+    layout = Layout(root, subset)
+    videos = read_index(root, subset)
+    size = _usual_size(layout, videos)
+    published = not (layout.data / "flow").is_dir() and layout.published_flow(videos[0], 1)[0].is_file()
+    jobs: list[_Video | _Distant] = [_Video(layout, video, size, published) for video in videos]
+    if subset == "ms3" and layout.distant.is_dir():
+        distant = DistantLayout(layout.distant)
+        published = not (distant.folder / "flow").is_dir() and (distant.folder / "flows_x").is_dir()
+        jobs += [_Distant(distant, frame, size, published) for frame in read_distant_index(layout.distant)]
+    return [problem for found in run_all(_check_one, jobs, workers, progress) for problem in found]
+
+
+def _check_one(job: _Video | _Distant) -> list[Problem]:
+    problems: list[Problem] = []
+
+    def look(path: Path, read: Callable[[Path], str | None]) -> None:
+        """``read`` says what is wrong, or raises."""
+        if not path.is_file():
+            problems.append(Problem(path, "is missing."))
+            return
+        try:
+            fault = read(path)
+        except (AvsegError, ValueError, OSError) as error:
+            # The message begins with the path, as all of ours do.
+            fault = str(error).removeprefix(str(path)).strip()
+        if fault is not None:
+            problems.append(Problem(path, fault))
+
+    def picture(path: Path) -> str | None:
+        return _size_fault(read_image(path).shape[:2], job.size)
+
+    def mask(path: Path) -> str | None:
+        return _size_fault(read_mask(path).shape, job.size)
+
+    def flow(path: Path) -> str | None:
+        return _size_fault(read_flow_png(path).shape[1:], job.size)
+
+    if isinstance(job, _Distant):
+        look(job.layout.image(job.frame), picture)
+        look(job.layout.log_mel(job.frame), _log_mel_fault(None))
+        computed, pair = job.layout.flow(job.frame), job.layout.published_flow(job.frame)
+        _look_at_flow(look, computed, pair, job, flow)
+        return problems
+    for k in range(1, FRAMES + 1):
+        look(job.layout.frame(job.video, k), picture)
+        _look_at_flow(look, job.layout.flow(job.video, k), job.layout.published_flow(job.video, k), job, flow)
+    for k in labelled_frames(job.video):
+        look(job.layout.mask(job.video, k), mask)
+    look(job.layout.wav(job.video), _wav_fault)
+    look(job.layout.log_mel(job.video), _log_mel_fault(FRAMES))
+    return problems
+
+
+def _look_at_flow(
+    look: Callable[[Path, Callable[[Path], str | None]], None],
+    computed: Path,
+    published: tuple[Path, Path],
+    job: _Video | _Distant,
+    read_computed: Callable[[Path], str | None],
+) -> None:
+    if not job.published_flow:
+        look(computed, read_computed)
+        return
+    for path in published:
+        look(path, lambda path: _size_fault(read_published(path, path).shape[1:], job.size))
+
+
+def _log_mel_fault(count: int | None) -> Callable[[Path], str | None]:
+    def fault(path: Path) -> str | None:
+        found = tuple(load_log_mel(path).shape)
+        if count is None or found[0] == count:
+            return None
+        return f"is a tensor of {found}, not {(count, *found[1:])}: delete it and run `avseg data prepare`."
+
+    return fault
+
+
+def _wav_fault(path: Path) -> str | None:
+    try:
+        wave, rate = read_wav(path)
+    except AvsegError:
+        # Published sounds may be WAV files of another kind than 16-bit PCM.
+        wave, rate = load_audio(path), 16_000
+    if len(wave) == 0:
+        return "has no sound in it: delete it and run `avseg data prepare`."
+    if rate != 16_000:
+        return f"has {rate} samples a second, not 16,000: delete it and run `avseg data prepare`."
+    return (
+        None if np.isfinite(wave).all() else "holds values that are not finite: delete it and run `avseg data prepare`."
+    )
+
+
+def _size_fault(shape: tuple[int, ...], size: tuple[int, int]) -> str | None:
+    if shape == (size[1], size[0]):
+        return None
+    return f"has {shape[1]}×{shape[0]} pixels, not {size[0]}×{size[1]} as most frames."
+
+
+def _usual_size(layout: Layout, videos: list[Video]) -> tuple[int, int]:
+    sizes: Counter[tuple[int, int]] = Counter()
+    for video in videos:
+        try:
+            with Image.open(layout.frame(video, 1)) as image:
+                sizes[image.size] += 1
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+            continue
+    return sizes.most_common(1)[0][0] if sizes else (224, 224)

@@ -1,0 +1,148 @@
+"""Embeddings of every video's sound by a frozen audio encoder, computed once and stored.
+
+The encoder is handed in: data knows no models.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Video, load_log_mel
+from avseg.errors import AvsegError
+from avseg.files import whole_file
+
+FORMAT_VERSION = 1
+"""Part of every key: raise it when what is stored changes its meaning."""
+
+_BATCH = 32  # clips at a time
+
+S = TypeVar("S", Video, DistantFrame)
+
+
+def audio_embeddings(
+    layout: Layout,
+    videos: Sequence[Video],
+    encoder: nn.Module,
+    fingerprint: str,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Embeddings of the five log-mel examples of each video.
+
+    They are stored in ``ROOT/.avseg/embeddings/`` and computed only for videos that are new there, or whose log-mel
+    file has another size or time of change, or for another ``fingerprint``.
+
+    Args:
+        layout: Where the files are.
+        videos: Of which videos.
+        encoder: Frozen: ``(N, 1, 96, 64)`` -> ``(N, 128)``. It is put in eval mode for the while.
+        fingerprint: Of the encoder's weights, such as a hash of the file they came from.
+        device: Where the encoder is.
+
+    Returns:
+        ``(5, 128)`` float32 on the CPU, by video's name.
+
+    Raises:
+        AvsegError: a log-mel file is missing or faulty.
+    """
+    return _embeddings(layout.embeddings, layout.subset, videos, layout.log_mel, FRAMES, encoder, fingerprint, device)
+
+
+def distant_embeddings(
+    layout: DistantLayout,
+    frames: Sequence[DistantFrame],
+    encoder: nn.Module,
+    fingerprint: str,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """The same for MS3's distant frames: ``(1, 128)`` by name, stored below their own folder."""
+    return _embeddings(layout.embeddings, "distant", frames, layout.log_mel, 1, encoder, fingerprint, device)
+
+
+def weights_fingerprint(encoder: nn.Module) -> str:
+    """SHA-256 of an encoder's weights and buffers: what `audio_embeddings` takes where no file's hash is at hand."""
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _embeddings(
+    folder: Path,
+    kind: str,
+    sources: Sequence[S],
+    log_mel: Callable[[S], Path],
+    count: int,
+    encoder: nn.Module,
+    fingerprint: str,
+    device: torch.device | str,
+) -> dict[str, Tensor]:
+    store = folder / f"{kind}-{_digest(FORMAT_VERSION, fingerprint)[:16]}.safetensors"
+    stored, keys = _read_store(store)
+    paths = {source.name: log_mel(source) for source in sources}
+    wanted = {name: _file_key(path) for name, path in paths.items()}
+    missing = [name for name in paths if name not in stored or keys.get(name) != wanted[name]]
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        for start in range(0, len(missing), _BATCH):
+            names = missing[start : start + _BATCH]
+            examples = torch.stack([_examples(paths[name], count) for name in names])
+            with torch.inference_mode():
+                embedded = encoder(examples.flatten(0, 1).to(device)).float().cpu()
+            for name, value in zip(names, embedded.unflatten(0, (len(names), count)), strict=True):
+                stored[name], keys[name] = value.clone(), wanted[name]
+    finally:
+        encoder.train(was_training)
+    if missing:
+        _write_store(store, stored, keys)
+    return {name: stored[name] for name in paths}
+
+
+def _examples(path: Path, count: int) -> Tensor:
+    try:
+        examples = load_log_mel(path)
+    except ValueError as error:
+        raise AvsegError(f"{error} Delete it and run `avseg data prepare`.") from None
+    rows = [min(i, len(examples) - 1) for i in range(count)]
+    return examples[rows]
+
+
+def _file_key(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        raise AvsegError(f"{path} does not exist: run `avseg data prepare` to make it.") from None
+    return _digest(path.name, status.st_size, status.st_mtime_ns)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _read_store(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Stored embeddings and the keys they were computed for; nothing from a file that isn't whole."""
+    if not path.is_file():
+        return {}, {}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            keys = json.loads((file.metadata() or {}).get("keys", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, keys  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError):
+        return {}, {}
+
+
+def _write_store(path: Path, stored: Mapping[str, Tensor], keys: Mapping[str, str]) -> None:
+    try:
+        with whole_file(path) as temporary:
+            save_file(dict(stored), str(temporary), metadata={"keys": json.dumps(dict(keys))})
+    except OSError:
+        # A read-only data set: the embeddings are computed again next time.
+        return
