@@ -56,6 +56,7 @@ def evaluate_checkpoint(
     out: str | Path | None = None,
     device: torch.device | str = "cpu",
     workers: int = 2,
+    flow: Literal["computed", "published"] = "computed",
     progress: bool = True,
 ) -> Evaluation:
     """Load a model, score it on a split under T = 5 and T = 1, and write the scores as JSON.
@@ -68,6 +69,7 @@ def evaluate_checkpoint(
         out: The JSON file to write; None writes nothing.
         device: Where the model runs.
         workers: Processes that load clips.
+        flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s or UFE's published trees.
         progress: Whether to draw a progress bar.
 
     Raises:
@@ -77,7 +79,9 @@ def evaluate_checkpoint(
     from avseg.evaluation.diagnostics import diagnose, read_scenes
 
     model = load(checkpoint)
-    clips: Iterable[LabelledBatch] = evaluation_clips(root, subset, split, model.config.inputs, workers=workers)
+    clips: Iterable[LabelledBatch] = evaluation_clips(
+        root, subset, split, model.config.inputs, workers, flow=flow if model.config.neighbouring_frames else "none"
+    )
     if progress:
         total = len(clips) if isinstance(clips, Sized) else None
         clips = track(clips, f"Evaluating {Path(checkpoint).name}", total=total, console=Console(stderr=True))
