@@ -4,9 +4,46 @@ Importing this package is quick: the names below are loaded when they are first 
 """
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 # PyTorch's OpenMP threads spin while they wait. On a busy machine with few cores that costs
 # 4 to 20 times the work itself; it must be set before torch is imported anywhere.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from avseg.config import Config as Config
+    from avseg.config import load_config as load_config
+    from avseg.errors import AvsegError as AvsegError
+    from avseg.inference import AVSegmenter as AVSegmenter
+    from avseg.inference import Moment as Moment
+    from avseg.inference import SegmentReport as SegmentReport
+    from avseg.inference import segment_video as segment_video
+    from avseg.training.run import train as train
+
+_HOMES = {
+    "AVSegmenter": "avseg.inference",
+    "AvsegError": "avseg.errors",
+    "Config": "avseg.config",
+    "Moment": "avseg.inference",
+    "SegmentReport": "avseg.inference",
+    "load_config": "avseg.config",
+    "segment_video": "avseg.inference",
+    "train": "avseg.training.run",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'avseg' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
