@@ -34,7 +34,7 @@ _HOMES = {
     "train": "avseg.training.run",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
