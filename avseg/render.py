@@ -29,7 +29,10 @@ OKABE_ITO: dict[str, Colour] = {
     "reddish purple": (204, 121, 167),
     "black": (0, 0, 0),
 }
-MASK_COLOUR = OKABE_ITO["orange"]
+MASK_COLOUR = OKABE_ITO["sky blue"]  # what makes a sound is more often brown, red or green
+TRUTH_COLOUR = OKABE_ITO["yellow"]
+FINE = 400
+"""Pixels to which small pictures are enlarged before a contour is drawn, so that it stays thin beside the object."""
 LEAST_BOUND = 1.0
 
 
@@ -208,9 +211,9 @@ def filmstrip(
         lanes.append(("flow", [flow_colours(one, bound) for one in flow]))
     if score is not None:
         lanes.append(("score", [_grey(one) for one in score]))
-    lanes.append(("mask", [overlay(f, m) for f, m in zip(frames, masks, strict=True)]))
+    lanes.append(("mask", [_marked(f, m, MASK_COLOUR) for f, m in zip(frames, masks, strict=True)]))
     if truth is not None:
-        lanes.append(("truth", [overlay(f, m) for f, m in zip(frames, truth, strict=True)]))
+        lanes.append(("truth", [_marked(f, m, TRUTH_COLOUR) for f, m in zip(frames, truth, strict=True)]))
     starts = [time - 0.48 for time in times] if sound_starts is None else list(sound_starts)
     spacing = min(np.diff(times)) if count > 1 else 1.0
     begin = min(times[0] - spacing / 2, min(starts))
@@ -218,7 +221,7 @@ def filmstrip(
     tile, side, gap = 1.4, 0.9, 0.06
     per_second = tile / spacing
     tall = (tile - gap) * frames.shape[1] / frames.shape[2]
-    width = side + (end - begin) * per_second + 0.2
+    width = side + (end - begin) * per_second + 0.45
     height = len(lanes) * (tall + gap) + 2.3
     figure = _figure(width, height)
     top = height - 0.1
@@ -264,14 +267,21 @@ def _aspect(row: Moment) -> float:
 
 
 def _tile(row: Moment, column: str) -> Picture | None:
-    picture = row.pictures.get(column)
+    picture, frame = row.pictures.get(column), row.pictures.get("frame")
     if picture is None or picture.ndim == 3:
-        return picture  # type: ignore[return-value]
-    frame = row.pictures.get("frame")
+        return None if picture is None else picture.astype(np.uint8)
     if frame is None or frame.shape[:2] != picture.shape:
         return _grey(picture)
-    colour = OKABE_ITO["bluish green"] if column == "truth" else MASK_COLOUR
-    return overlay(frame, picture.astype(bool), colour=colour)  # type: ignore[arg-type]
+    colour = TRUTH_COLOUR if column == "truth" else MASK_COLOUR
+    return _marked(frame.astype(np.uint8), picture.astype(bool), colour)
+
+
+def _marked(frame: Picture, mask: Mask, colour: Colour) -> Picture:
+    scale = max(1, round(FINE / min(mask.shape)))
+    size = (mask.shape[1] * scale, mask.shape[0] * scale)
+    large: Picture = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    shape = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
+    return overlay(large, shape, colour=colour)
 
 
 def _jaccard(row: Moment, column: str) -> float | None:
@@ -319,11 +329,13 @@ def _sound(
         spectrogram.imshow(example.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=high)
         at = start + 0.01 * np.arange(len(decibel))
         loudness.plot(at, decibel, color=np.array(OKABE_ITO["blue"]) / 255, linewidth=1)
-    for axes, label in ((spectrogram, "log-mel"), (loudness, "loudness\ndB")):
+    loudness.yaxis.tick_right()
+    for axes, label, hidden in ((spectrogram, "log-mel", "right"), (loudness, "loudness\n(dB)", "left")):
         axes.set_xlim(*limits)
-        axes.set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
+        middle = axes.get_position().y0 + axes.get_position().height / 2
+        figure.text(span[0] - 0.1 / figure.get_figwidth(), middle, label, ha="right", va="center", fontsize=9)
         axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["top", hidden]].set_visible(False)
     spectrogram.set_ylim(0, 64)
     spectrogram.set_xticks([])
     spectrogram.set_yticks([])
