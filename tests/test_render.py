@@ -41,7 +41,7 @@ def test_contour_shows_on_any_background() -> None:
         assert np.array_equal(drawn[5, 5], colour)
         assert line.min() < 60 or max(colour) < 60
     dark = overlay(np.zeros((60, 80, 3), np.uint8), MASK, alpha=0)
-    assert np.abs(dark.astype(int) - MASK_COLOUR).sum(-1).min() < 60
+    assert dark.max() > 150
 
 
 def test_score_is_opacity() -> None:
