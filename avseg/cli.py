@@ -1,0 +1,143 @@
+"""The command ``avseg``: finds the command that was asked for, runs it, and turns failures into one sentence."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from avseg import __version__
+from avseg.errors import AvsegError
+
+# Name -> module in avseg.commands, function there (whose parser is FUNCTION_parser), one line of help.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "data synth": ("data", "synth", "write the generated benchmark"),
+    "data stamps": ("data", "stamps", "fetch pictures and sounds for the generated benchmark"),
+    "data prepare": ("data", "prepare", "turn raw videos into frames, sound and flow"),
+    "data check": ("data", "check", "list what is missing or broken in prepared data"),
+    "train": ("learning", "train", "train a model, with or without unlabelled frames"),
+    "evaluate": ("learning", "evaluate", "score a model on a split"),
+    "compare": ("learning", "compare", "is one model better than another?"),
+    "segment": ("using", "segment", "mark what sounds in a video"),
+    "models": ("using", "models", "list base models and encoders"),
+}
+
+FAILED = 1
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What follows ``avseg``; None takes the process's own.
+
+    Returns:
+        The exit code: 0, 1 after a failure, 2 after a wrong use, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _plain_warnings():
+            return _run(arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else FAILED if leaving.code else 0
+    except AvsegError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("\navseg: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has left, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        return _fail(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}.")
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments:
+        sys.stderr.write(_overview())
+        return USAGE_ERROR
+    if arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0
+    if arguments[0] == "--version":
+        sys.stdout.write(f"avseg {__version__}\n")
+        return 0
+    for length in (2, 1):
+        name = " ".join(arguments[:length])
+        if name in COMMANDS:
+            module_name, function, _ = COMMANDS[name]
+            module = import_module(f"avseg.commands.{module_name}")
+            parser = getattr(module, f"{function}_parser")()
+            code: int = getattr(module, function)(parser.parse_args(arguments[length:]))
+            sys.stdout.flush()
+            return code
+    return _unknown(arguments)
+
+
+def _unknown(arguments: list[str]) -> int:
+    """A group of commands (``avseg data``), or something that is no command."""
+    import difflib
+
+    group = arguments[0]
+    members = [name for name in COMMANDS if name.startswith(f"{group} ")]
+    if members and (len(arguments) == 1 or arguments[1] in ("-h", "--help")):
+        (sys.stdout if len(arguments) > 1 else sys.stderr).write(_overview(group))
+        return 0 if len(arguments) > 1 else USAGE_ERROR
+    asked = " ".join(arguments[:2]) if members else group
+    near = difflib.get_close_matches(asked, members or [*COMMANDS, "data"], 1)
+    mend = f"did you mean 'avseg {near[0]}'?" if near else f"there are {', '.join(members or COMMANDS)}."
+    what = "an option" if asked.startswith("-") else "a command"
+    sys.stderr.write(f"avseg: error: '{asked}' is not {what}: {mend}\nSee: avseg --help\n")
+    return USAGE_ERROR
+
+
+def _overview(group: str = "") -> str:
+    """Help for ``avseg``, or for a group of commands."""
+    if group:
+        head = f"usage: avseg {group} COMMAND ...\n\nWrite, fetch, prepare and check data sets.\n"
+        example = "avseg data synth bench --videos 200\n  avseg data prepare bench"
+    else:
+        head = (
+            "usage: avseg COMMAND ...\n\nAudio-visual segmentation: mark, in every frame of a video, the pixels of the "
+            "\nobjects that make the sound.\n"
+        )
+        example = "avseg segment concert.mp4 --checkpoint runs/demo/ufe --out segmented"
+    lines = [f"  {name:<15}{line}" for name, (_, _, line) in COMMANDS.items() if name.startswith(group)]
+    tail = "options:\n  -h, --help     show this help; COMMAND --help shows a command's\n"
+    if not group:
+        tail += "  --version      show the version\n"
+    return f"{head}\ncommands:\n" + "\n".join(lines) + f"\n\n{tail}\nexample:\n  {example}\n"
+
+
+def _fail(sentence: str) -> int:
+    sys.stderr.write(f"avseg: error: {sentence}\n")
+    return FAILED
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show warnings that are meant for people as notes, and others as they are."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
+            if issubclass(category, UserWarning) and (
+                category is UserWarning or category.__module__.startswith("avseg")
+            ):
+                sys.stderr.write(f"avseg: note: {message}\n")
+            else:
+                before(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""``avseg data``: write, fetch, prepare and check data sets."""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from avseg.commands.console import note, progress, show
+from avseg.commands.parser import Parser
+from avseg.errors import AvsegError
+
+Subset = Literal["s4", "ms3"]
+_ROOT = "the folder that holds Single-source/ and Multi-sources/"
+_WORKERS = "processes; one a core if not given"
+
+
+def synth_parser() -> Parser:
+    parser = Parser(
+        "avseg data synth",
+        "ROOT [options]",
+        "Write the generated benchmark: scenes of things that move and sound, as raw videos, masks and a CSV in "
+        "AVSBench's layout. Started again after a stop, it writes only what is missing.",
+        "avseg data stamps stamps\n"
+        "avseg data synth bench --subset s4 --videos 200 --seed 0 --objects stamps\n"
+        "avseg data prepare bench",
+    )
+    parser.add_argument("root", type=str, help="the folder that will hold Single-source/ or Multi-sources/")
+    parser.add_argument("--subset", type=Subset, default="s4", help="which layout and task")
+    parser.add_argument("--videos", type=PositiveInt, default=200, help="labelled videos of all splits together")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes")
+    parser.add_argument(
+        "--objects",
+        type=str | None,
+        help="folder of cut-outs with sounds, such as `avseg data stamps` makes; the built-in set if not given",
+    )
+    parser.add_argument("--backgrounds", type=str | None, help="folder of photographs; generated ones if not given")
+    parser.add_argument("--distant", type=NonNegativeInt, default=0, help="further unlabelled videos (ms3 only)")
+    parser.add_argument("--edition", type=Literal["full", "small"], default="full", help="small is the demo's")
+    parser.add_argument("--val", type=PositiveInt | None, help="videos for validation instead of 15 %%")
+    parser.add_argument("--test", type=PositiveInt | None, help="videos for testing instead of 15 %%")
+    parser.add_argument("--size", type=PositiveInt | None, help="pixels of both sides, instead of the edition's")
+    parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
+    return parser
+
+
+def synth(options: Any) -> int:
+    from avseg.data.synthetic import write_benchmark
+
+    with progress(f"Writing {options.subset}", "videos") as update:
+        info = write_benchmark(progress=update, **vars(options))
+    counts = ", ".join(f"{name} {count}" for name, count in info.counts.items())
+    print(f"{info.root}: {info.subset} {info.version}, objects {info.objects}, {len(info.categories)} categories")
+    print(f"videos: {counts}")
+    print(f"next: avseg data prepare {info.root} --subset {info.subset}")
+    return 0
+
+
+def stamps_parser() -> Parser:
+    parser = Parser(
+        "avseg data stamps",
+        "DIR [--archive FILE]",
+        "Fetch pictures that sound for the generated benchmark: cut-outs, mostly photographs, with real recordings, "
+        "from Debian's package tuxpaint-stamps-default (161 MB, GPL-2+). Needs apt-get and dpkg-deb; installs nothing.",
+        "avseg data stamps stamps",
+    )
+    parser.add_argument("folder", metavar="DIR", type=str, help="where they go: a new or an empty folder")
+    parser.add_argument("--archive", type=str | None, help="the package's .deb, where it is on disk already")
+    return parser
+
+
+def stamps(options: Any) -> int:
+    from rich.table import Table
+
+    from avseg.data.stamps import fetch_stamps
+
+    found = fetch_stamps(options.folder, None if options.archive is None else Path(options.archive))
+    table = Table(title=f"{found.folder}: {found.pictures} pictures with {found.recordings} recordings")
+    for column in ("category", "picture", "licence"):
+        table.add_column(column, overflow="fold")
+    for row in found.rows:
+        if row["role"] == "object":
+            table.add_row(row["category"], row["picture"], row["licence"])
+    show(table)
+    for reason in found.dropped:
+        note(f"left out: {reason}")
+    return 0
+
+
+def prepare_parser() -> Parser:
+    parser = Parser(
+        "avseg data prepare",
+        "ROOT [options]",
+        "Turn raw videos into what training reads: frames, 16 kHz sound, log-mel and optical flow. Stopped and started "
+        "again, it makes only what is missing.",
+        "avseg data prepare AVSBench --subset s4",
+    )
+    parser.add_argument("root", type=str, help=_ROOT)
+    parser.add_argument("--subset", type=Subset | None, help="s4 or ms3; those that are there if not given")
+    parser.add_argument("--size", type=PositiveInt | None, help="side of the frames; that of the masks if not given")
+    parser.add_argument("--flow_method", type=Literal["farneback", "dis"], default="farneback", help="optical flow")
+    parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
+    parser.add_argument("--overwrite", action="store_true", help="make everything anew")
+    return parser
+
+
+def prepare(options: Any) -> int:
+    from avseg.data.prepare import prepare as prepare_subset
+
+    failures = 0
+    for subset in _subsets(options.root, options.subset):
+        with progress(f"Preparing {subset}", "videos") as update:
+            report = prepare_subset(
+                options.root,
+                subset,
+                size=options.size,
+                flow_method=options.flow_method,
+                workers=options.workers,
+                overwrite=options.overwrite,
+                progress=update,
+            )
+        for _, remark in report.notes:
+            note(remark)
+        made = ", ".join(f"{kind} {count}" for kind, count in report.written.items() if count) or "nothing was missing"
+        print(f"{subset}: {report.videos} videos; made: {made}; {report.kept} files were there already")
+        for _, reason in report.failures:
+            print(f"failed: {reason}")
+        failures += len({name for name, _ in report.failures})
+    if failures:
+        print(f"{failures} video{'s' * (failures > 1)} could not be prepared; the others are ready")
+    return 1 if failures else 0
+
+
+def check_parser() -> Parser:
+    parser = Parser(
+        "avseg data check",
+        "ROOT [options]",
+        "Read every prepared file and list what is missing, unreadable or of the wrong size. The exit code is 1 if "
+        "there is anything.",
+        "avseg data check AVSBench --subset s4",
+    )
+    parser.add_argument("root", type=str, help=_ROOT)
+    parser.add_argument("--subset", type=Subset | None, help="s4 or ms3; those that are there if not given")
+    parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
+    return parser
+
+
+def check(options: Any) -> int:
+    from avseg.data.check import check as check_subset
+
+    count = 0
+    for subset in _subsets(options.root, options.subset):
+        with progress(f"Checking {subset}", "videos") as update:
+            problems = check_subset(options.root, subset, workers=options.workers, progress=update)
+        for problem in problems:
+            print(f"{problem.path} {problem.what}")
+        print(f"{subset}: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
+        count += len(problems)
+    return 1 if count else 0
+
+
+def _subsets(root: str, asked: str | None) -> list[Any]:
+    """The asked subset, or all that are in ``root``."""
+    from avseg.data.layout import Layout
+
+    if asked is not None:
+        return [asked]
+    if not Path(root).is_dir():
+        raise AvsegError(f"{root} is no folder: name {_ROOT}.")
+    layouts = [Layout(root, subset) for subset in get_args(Subset)]
+    found = [layout.subset for layout in layouts if layout.index.is_file()]
+    if not found:
+        names = " nor ".join(str(layout.index.relative_to(root)) for layout in layouts)
+        raise AvsegError(f"{root} has neither {names}: name {_ROOT}, or write one with `avseg data synth`.")
+    return found

@@ -1,0 +1,99 @@
+"""``avseg train``, ``evaluate`` and ``compare``."""
+
+from typing import Any, Literal
+
+from jsonargparse.typing import NonNegativeInt
+
+from avseg.commands.console import show
+from avseg.commands.parser import Parser
+from avseg.config import add_config_arguments, config_from_parsed
+
+
+def train_parser() -> Parser:
+    parser = Parser(
+        "avseg train",
+        "[--config FILE] [--SECTION.FIELD VALUE ...]",
+        "Train a model. A configuration is a YAML file, options for single fields, or both; --print_config shows the "
+        "whole of it. The run's folder takes --run.resume true to go on after a stop.",
+        "avseg train --config configs/s4_tpavi_resnet50_ufe.yaml \\\n"
+        "    --data.root AVSBench --run.out runs/ufe --optim.batch_size 8\n"
+        "avseg train --config configs/demo.yaml --print_config",
+    )
+    add_config_arguments(parser)
+    return parser
+
+
+def train(options: Any) -> int:
+    config = config_from_parsed(train_parser(), options)
+    from avseg.training.run import train as train_model
+
+    result = train_model(config)
+    print(f"{result.folder}: {result.steps} steps, {result.seconds:.0f} s")
+    print(
+        f"next: avseg evaluate {result.folder} --data.root {config.data.root} "
+        f"--data.subset {config.data.subset} --data.split test"
+    )
+    return 0
+
+
+def evaluate_parser() -> Parser:
+    parser = Parser(
+        "avseg evaluate",
+        "CKPT --data.root ROOT [options]",
+        "Score a model on a split, under T = 5 (a clip's frames together) and T = 1 (each alone): M_J (mIoU) and M_F "
+        "(F-score) as AVSBench defines them, per category and overall.",
+        "avseg evaluate runs/demo/ufe --data.root runs/demo/data --data.subset s4 \\\n"
+        "    --data.split test --json ufe.json",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", type=str, help="folder of a trained model, or a .ckpt of a run")
+    parser.add_argument("--data.root", type=str, required=True, help="folder of Single-source/ and Multi-sources/")
+    parser.add_argument("--data.subset", type=Literal["s4", "ms3"], default="s4", help="single or multiple sources")
+    parser.add_argument("--data.split", type=Literal["train", "val", "test"], default="test", help="which videos")
+    parser.add_argument("--data.workers", type=NonNegativeInt, default=2, help="processes that load clips")
+    parser.add_argument("--json", type=str | None, help="also write the scores of every video to this file")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
+    return parser
+
+
+def evaluate(options: Any) -> int:
+    from avseg.evaluation.evaluate import evaluate_checkpoint, scores_table, selection_table
+    from avseg.inference import choose_device
+
+    evaluation = evaluate_checkpoint(
+        options.checkpoint,
+        options.data.root,
+        options.data.subset,
+        options.data.split,
+        out=options.json,
+        device=choose_device(options.device),
+        workers=options.data.workers,
+    )
+    show(scores_table(evaluation))
+    if evaluation.diagnostics:
+        show(selection_table(evaluation))
+    if options.json:
+        print(f"scores of every video: {options.json}")
+    return 0
+
+
+def compare_parser() -> Parser:
+    parser = Parser(
+        "avseg compare",
+        "A.json B.json",
+        "Is model B better than model A? Differences of the scores that `avseg evaluate --json` wrote, paired by "
+        "video, with bootstrap intervals. Several seeds of a model: their files joined by commas.",
+        "avseg compare baseline.json ufe.json\navseg compare base-0.json,base-1.json ufe-0.json,ufe-1.json",
+    )
+    parser.add_argument("baseline", metavar="A.json", type=str, help="scores of model A")
+    parser.add_argument("candidate", metavar="B.json", type=str, help="scores of model B, on the same videos")
+    parser.add_argument("--samples", type=NonNegativeInt, default=10_000, help="bootstrap samples")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap's random numbers")
+    return parser
+
+
+def compare(options: Any) -> int:
+    from avseg.evaluation.compare import compare_files, comparison_table
+
+    baseline, candidate = options.baseline.split(","), options.candidate.split(",")
+    show(comparison_table(compare_files(baseline, candidate, options.samples, options.seed)))
+    return 0

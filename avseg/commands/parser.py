@@ -1,0 +1,174 @@
+"""The argument parser of every command: short usage, help with an example, errors in one sentence."""
+
+import argparse
+import difflib
+import re
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
+
+USAGE_ERROR = 2
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a name or text",
+    type(None): "null",
+    PositiveFloat: "a number above 0",
+    NonNegativeFloat: "a number of 0 or more",
+    PositiveInt: "a whole number of 1 or more",
+    NonNegativeInt: "a whole number of 0 or more",
+    OpenUnitInterval: "a number between 0 and 1",
+}
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Help with defaults but without Python's types."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=26)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help
+        if not text or text == argparse.SUPPRESS or not action.option_strings:
+            return text or ""
+        default = getattr(action, "default", None)
+        if default in (None, "", argparse.SUPPRESS) or action.nargs == 0:
+            return text
+        if isinstance(default, bool):
+            default = str(default).lower()
+        elif isinstance(default, (tuple, list)):
+            default = "[" + ",".join(str(item) for item in default) + "]"
+        return f"{text} (default: {default})".replace("%", "%%")
+
+
+class Parser(ArgumentParser):
+    """An argument parser that speaks to people.
+
+    Args:
+        command: The command's full name, such as ``avseg data check``.
+        usage: What follows it.
+        description: What the command does.
+        example: Lines that work as they stand.
+    """
+
+    def __init__(self, command: str = "", usage: str = "", description: str = "", example: str = "", **more: Any):
+        lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
+        super().__init__(
+            prog=command,
+            usage=f"{command} {usage}",
+            description=description,
+            formatter_class=_Formatter,
+            **more,
+        )
+        self.command = command
+        self.example = f"\nexample:\n{lines}\n" if lines else ""
+        self.arguments: list[str] = []
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:  # type: ignore[override]
+        """As `ArgumentParser.parse_args`; the arguments are kept, so that an error can name where it comes from."""
+        self.arguments = list(sys.argv[1:] if args is None else args)
+        return super().parse_args(self.arguments, *rest, **more)
+
+    def format_help(self, *args: Any) -> str:
+        """Help in plain text (docstrings mark code with double backticks), the example last and not rewrapped."""
+        return super().format_help(*args).replace("``", "") + self.example
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print one sentence about what was asked wrongly and leave with exit code 2."""
+        known = _options(self)
+        sentence = _sentence(message, known, self)
+        config = _value_of("--config", self.arguments)
+        typed = [text.split("=")[0] for text in self.arguments if text.startswith("--") and text != "--config"]
+        if config and config not in sentence and not any(text in sentence for text in typed):
+            sentence = f"{config}: {sentence.replace('--', '')}"
+        sys.stderr.write(f"avseg: error: {sentence}\nSee: {self.command} --help\n")
+        sys.exit(USAGE_ERROR)
+
+
+def _options(parser: ArgumentParser) -> dict[str, argparse.Action]:
+    return {text: action for action in parser._actions for text in action.option_strings}
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    for index, text in enumerate(arguments):
+        if text == option and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if text.startswith(f"{option}="):
+            return text[len(option) + 1 :]
+    return None
+
+
+def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentParser) -> str:
+    """jsonargparse's message about a mistake as one sentence that names the option and the mend."""
+    flat = " ".join(message.split())
+    if match := re.search(r"unrecognized arguments: (\S+)", flat, re.IGNORECASE):
+        return _unknown(match[1], known)
+    if match := re.search(r"(?:does not accept option|Option) '([^']+)'(?: is not accepted)?", flat):
+        return _unknown(f"--{match[1]}", known)
+    if match := re.search(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", flat):
+        return _missing(match[1] or match[2], parser)
+    if match := re.search(r"argument (--\S+): expected one argument", flat):
+        return f"{match[1]} needs a value: {describe(known.get(match[1]))}."
+    if match := re.search(r"File does not exist: '([^']*)'", flat):
+        return f"{match[1]} does not exist: check the path."
+    if match := re.search(r"Problems parsing config: (.*)", flat):
+        where = re.search(r"line (\d+)", match[1])
+        return f"the file is not YAML that can be read{f' (line {where[1]})' if where else ''}: correct it."
+    if match := re.search(r'Parser key "([^"]+)":', flat):
+        option = f"--{match[1]}" if f"--{match[1]}" in known else match[1].upper()
+        given = re.search(r"(?:Got value|Given value): (.*)$|Unable to load config ['\"](.*?)['\"]", flat)
+        action = known.get(option) or next((a for a in parser._actions if a.dest == match[1]), None)
+        value = f", not {next(text for text in given.groups() if text is not None)}" if given else ""
+        return f"{option} takes {describe(action)}{value}."
+    return flat[0].upper() + flat[1:] + ("" if flat.endswith(".") else ".")
+
+
+def _unknown(option: str, known: dict[str, argparse.Action]) -> str:
+    option = option.split("=")[0]
+    if not option.startswith("-"):
+        return f"'{option}' is one argument too many: leave it out, or quote names that hold spaces."
+    names = [text for text in known if text.startswith("--")]
+    # Of a nested field in a file, the message may give the last part alone.
+    last = {f"--{text.rsplit('.', 1)[-1].lstrip('-')}": text for text in names}
+    near = difflib.get_close_matches(option, names if "." in option else [*last, *names], 1)
+    return f"{option} is not an option here" + (f": did you mean {last.get(near[0], near[0])}?" if near else ".")
+
+
+def _missing(names: str, parser: ArgumentParser) -> str:
+    words = []
+    for name in names.replace(",", " ").split():
+        action = next((a for a in parser._actions if a.dest == name), None)
+        words.append(f"--{name}" if action is None or action.option_strings else name.upper())
+    return f"{words[0]} is missing: add it." if len(words) == 1 else f"{' and '.join(words)} are missing: add them."
+
+
+def describe(action: argparse.Action | None) -> str:
+    """What values an option takes, in words."""
+    if action is None:
+        return "another value"
+    if "Config" in type(action).__name__:
+        return "the name of a YAML file"
+    if action.choices:
+        return " or ".join(str(choice) for choice in action.choices)
+    hint = getattr(action, "_typehint", None) or action.type
+    return _describe_type(hint, action.default)
+
+
+def _describe_type(hint: Any, default: Any) -> str:
+    origin = get_origin(hint)
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if origin is Literal:
+        return " or ".join(str(item) for item in get_args(hint))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe_type(item, default) for item in get_args(hint))
+    if origin in (tuple, list):
+        some = default if isinstance(default, (tuple, list)) else (1, 2)
+        return "a list such as [" + ",".join(str(item) for item in some) + "]"
+    return "another value"

