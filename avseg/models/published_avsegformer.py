@@ -1,0 +1,137 @@
+"""AVSegFormer's published checkpoints, with and without UFE, brought into our names."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from avseg.config import InputConfig, ModelConfig
+from avseg.errors import AvsegError
+from avseg.models.base import build
+from avseg.models.foreign import Names, Origin, adopt, pvt_authors, torchvision_resnet
+from avseg.models.vggish import VGGISH_UNUSED
+
+
+def is_avsegformer(state: dict[str, Tensor]) -> bool:
+    """Whether a state dict is a published AVSegFormer's, to judge by its names."""
+    return "head.query_generator.query.weight" in state
+
+
+def published_avsegformer(state: dict[str, Tensor], source: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """AVSegFormer as its authors or UFE's published it.
+
+    Args:
+        state: In the published names, as `avseg.models.weights.read_state` gives it.
+        source: The file, for messages.
+
+    Returns:
+        The configuration and all weights, VGGish's among them, in our names.
+
+    Raises:
+        AvsegError: tensors are missing, unexpected or misshapen; the first few are named.
+    """
+    config = _config(state)
+    with torch.device("meta"):
+        model = build(config)
+    config.image_encoder_config = model.config.image_encoder_config
+    unused = ["head.fpn.", "head.attn_fc.", *(f"vggish.{name}" for name in VGGISH_UNUSED)]
+    if config.image_encoder == "resnet50":
+        unused += ["backbone.layer3_2.", "backbone.layer4_2.", "backbone.fc."]
+    if config.neighbouring_frames:
+        unused += ["head.flownet.fc.", *(f"head.flownet.layer{stage}." for stage in (2, 3, 4))]
+    state = _values_alone(state, config, source)
+    return config, adopt(state, model.state_dict(), source, _names(config.image_encoder), tuple(unused))
+
+
+def _config(state: dict[str, Tensor]) -> ModelConfig:
+    motion = "head.flownet.conv1.weight" in state
+    return ModelConfig(
+        base="avsegformer",
+        image_encoder="pvt_v2_b5" if "backbone.patch_embed1.proj.weight" in state else "resnet50",
+        audio_encoder="vggish",
+        neighbouring_frames=motion,
+        flow_fusion="normalised",
+        flow_stages=1,
+        # Frames are independent: with UFE one labelled frame at a time was trained on, without, whole clips.
+        frames_per_clip=1 if motion else 5,
+        options={"generator_bias": "head.query_generator.layers.0.self_attn.in_proj_bias" in state, "dice": "squared"},
+        inputs=InputConfig(flow_encoding="published"),
+    )
+
+
+def _values_alone(state: dict[str, Tensor], config: ModelConfig, source: str | Path) -> dict[str, Tensor]:
+    """``state`` with the values' third alone of every attention to the sound: one token needs no queries and keys."""
+    state = dict(state)
+    width = config.width
+    for name, tensor in state.items():
+        if re.match(r"^head\.query_generator\.layers\.\d+\.cross_attn\.in_proj_(weight|bias)$", name):
+            shape = (3 * width, width)[: 2 if name.endswith("weight") else 1]
+            if tensor.shape != shape:
+                raise AvsegError(
+                    f"{source} does not hold the weights that are asked for: "
+                    f"{name} is {tuple(tensor.shape)} instead of {shape}."
+                )
+            state[name] = tensor[2 * width :].clone()
+    return state
+
+
+_RULES = (
+    (r"^audio_encoder\.", "vggish."),
+    (r"^audio_projection\.", "audio_proj."),
+    (r"^project\.", "head.in_proj."),
+    (r"^queries$", "head.learnable_query.weight"),
+    # The query generator.
+    (r"^query_generator\.queries$", "head.query_generator.query.weight"),
+    (r"^query_generator\.(.*)\.audio_attention\.value\.", r"query_generator.\1.cross_attn.in_proj_"),
+    (r"^query_generator\.(.*)\.audio_attention\.output\.", r"query_generator.\1.cross_attn.out_proj."),
+    (r"^query_generator\.(.*)\.feed_forward\.0\.", r"query_generator.\1.ffn.0."),
+    (r"^query_generator\.(.*)\.feed_forward\.3\.", r"query_generator.\1.ffn.2."),
+    (r"^query_generator\.", "head.query_generator."),
+    # The transformer.
+    (r"^encoder\.level_embedding$", "head.level_embed"),
+    (r"^encoder\.", "head.transformer.encoder."),
+    (r"^decoder\.", "head.transformer.decoder.layers."),
+    (r"\.attention\.offsets\.", ".self_attn.sampling_offsets."),
+    (r"\.attention\.weights\.", ".self_attn.attention_weights."),
+    (r"\.attention\.(value|output)\.", r".self_attn.\1_proj."),
+    (r"\.self_attention\.", ".self_attn."),
+    (r"\.pixel_attention\.", ".cross_attn."),
+    (r"_attn\.input\.", "_attn.in_proj_"),
+    (r"_attn\.output\.", "_attn.out_proj."),
+    (r"\.feed_forward\.0\.", ".linear1."),
+    (r"\.feed_forward\.3\.", ".linear2."),
+    # Masks.
+    (r"^mask_feature\.lateral\.", "head.lateral_conv."),
+    (r"^mask_feature\.output\.", "head.out_conv."),
+    (r"^mixer\.query\.", "head.fusion_block.q_proj."),
+    (r"^mixer\.(key|value)\.", "head.fusion_block.kv_proj."),
+    (r"^mixer\.output\.", "head.fusion_block.proj."),
+    (r"^mask_head\.output1\.", "head.fc.0."),
+    (r"^mask_head\.output2\.", "head.fc.2."),
+    (r"^mask_head\.output3\.", "head.fc.4."),
+    # Motion.
+    (r"^motion\.encoder\.", "head.flownet."),
+    (r"\.branches\.", ".conv2d_list."),
+)
+
+
+def _names(image_encoder: str) -> Names:
+    def names(name: str) -> Origin:
+        backbone = "image_encoder.backbone."
+        if name.startswith(backbone):
+            name = name.removeprefix(backbone)
+            if image_encoder == "pvt_v2_b5":
+                origin = pvt_authors(name)
+                return Origin(f"backbone.{origin.name}", origin.half)
+            # The published network has two copies of stages 3 and 4, of which the first is used.
+            return Origin("backbone." + re.sub(r"^layer([34])\.", r"layer\1_1.", torchvision_resnet(name).name))
+        half = {"mixer.key.weight": 0, "mixer.value.weight": 1}.get(name)
+        for pattern, replacement in _RULES:
+            name = re.sub(pattern, replacement, name)
+        # Maps of ours count from zero, theirs from one; with convolutions of the mask head it is the other way round.
+        name = re.sub(r"^motion\.refine\.(\d)\.", lambda found: f"head.conv{int(found[1]) + 1}_flow.", name)
+        name = re.sub(r"^mask_head\.conv(\d)\.", lambda found: f"head.mlp.layers.{int(found[1]) - 1}.", name)
+        return Origin(name, half)
+
+    return names
