@@ -11,6 +11,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.format import Flags
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -90,13 +91,18 @@ def packets(container: InputContainer, stream: VideoStream | AudioStream, path: 
 
     Where the file breaks off the packets end, with a :class:`MediaWarning`.
     """
-    try:
-        yield from container.demux(stream)
-    except FFmpegError as error:
-        warn(path, f"the file is damaged and was read only in part ({error.strerror}).")
-        flush = Packet()
-        flush.stream = stream
-        yield flush
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:
+            # In a damaged file a track can turn up that wasn't there at the beginning; its packet is passed over.
+            continue
+        except FFmpegError as error:
+            warn(path, f"the file is damaged and was read only in part ({error.strerror}).")
+            flush = Packet()
+            flush.stream = stream
+            yield flush
+        return
 
 
 def decode(packet: Packet) -> list[Any]:
@@ -119,16 +125,28 @@ def first_picture_time(path: str | Path) -> Fraction | None:
                 except FFmpegError:
                     continue
                 for frame in frames:
-                    return frame_time(frame) or Fraction(0)
+                    if is_stamped(container, stream):
+                        return frame_time(frame) or Fraction(0)
+                    return (stream.start_time or 0) * (stream.time_base or Fraction(1))
         except FFmpegError:
             pass
     return None
 
 
+def is_stamped(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the file says when each picture is shown.
+
+    Otherwise pictures follow each other at a constant rate. The demuxer makes time stamps up then, wrong ones where
+    pictures are stored in another order than shown.
+    """
+    if Flags(container.format.flags) & Flags.no_timestamps:
+        return False
+    return not (container.format.name == "avi" and stream.codec_context.has_b_frames)
+
+
 def frame_time(frame: Any) -> Fraction | None:
     """A decoded frame's moment on the file's own clock, in seconds; None where the file doesn't say."""
-    ticks = frame.pts if frame.pts is not None else frame.dts
-    return None if ticks is None or frame.time_base is None else ticks * frame.time_base
+    return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
 
 
 def _is_cover(stream: VideoStream) -> bool:

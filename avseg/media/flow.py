@@ -24,8 +24,11 @@ FlowMethod = Literal["farneback", "dis"]
 STEP = 0.040
 """Seconds between the two frames that a stored flow stands for."""
 
-SHORTEST_STEP = 0.0005
-"""Frames closer in time than this (seconds) are taken for the same moment: their flow is zero, not magnified."""
+SHORTEST_STEP = 0.002
+"""Frames closer in time than this (seconds) are taken for the same moment: their flow is zero, not magnified.
+
+Cameras with a varying frame rate write such pairs, and 40 ms divided by so short a step would magnify noise.
+"""
 
 _PNG_END = b"IEND\xaeB`\x82"
 

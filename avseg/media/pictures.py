@@ -12,16 +12,21 @@ from typing import Any
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.format import Flags
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
-from avseg.media.container import decode, find_video, frame_time, open_media, packets, warn
+from avseg.media.container import decode, find_video, frame_time, is_stamped, open_media, packets, warn
 from avseg.media.resize import resize
 
 # How far ahead a moment must lie before it is worth jumping there in a file that doesn't list its key frames.
 _PATIENCE = 2.0
+# MPEG program streams give wrong time stamps after a jump.
+_NOT_SEEKABLE = frozenset({"mpeg"})
+# Seconds that a time stamp may lie behind the one before and still be a slip; further back another recording begins.
+_BACKWARDS = 1.0
+# Seconds that a picture may stay; a time stamp further ahead is damage, and believing it would mean waiting for ever.
+_LONGEST_PAUSE = 3600.0
 # A picture track may end this much before the stated end without the file being called cut off.
 _MISSING = 0.5
 
@@ -81,7 +86,6 @@ class PictureReader:
         self._threads = threads
         self._stack = ExitStack()
         self._origin: Fraction | None = None
-        self._last: float | None = None
         self._warned: set[str] = set()
         self._stamped = True
         self._patience = _PATIENCE
@@ -96,7 +100,12 @@ class PictureReader:
             self.first = first
             self._size = size or (first.rgb().shape[1], first.rgb().shape[0])
             self._waiting = [first]
-            self._seekable = self._can_seek()
+            self._seekable = (
+                self._stamped
+                and not self._counted
+                and self.stated_end is not None
+                and self._container.format.name not in _NOT_SEEKABLE
+            )
             self._index_whole = self._has_whole_index()
         except BaseException:
             self.close()
@@ -123,7 +132,8 @@ class PictureReader:
     @property
     def tolerance(self) -> float:
         """Seconds by which the file's clock may have rounded a moment."""
-        return min(float(self.stream.time_base or 0) / 2, 0.0005) + 1e-6
+        tick = float(self.stream.time_base or 1)
+        return (tick / 2 if tick <= 0.001 else 0) + 1e-6
 
     @property
     def frame_rate(self) -> float:
@@ -136,7 +146,9 @@ class PictureReader:
         stream = self.stream
         if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
             return float(stream.duration * stream.time_base)
-        # Matroska's tag for one track, such as 00:00:05.040000000.
+        if (stream.start_time or 0) != 0:
+            return None
+        # Matroska's tag for one track, such as 00:00:05.040000000. Some writers count it from the file's zero.
         try:
             hours, minutes, seconds = (float(part) for part in stream.metadata.get("DURATION", "").split(":"))
         except ValueError:
@@ -161,7 +173,8 @@ class PictureReader:
         self.stream = find_video(self._container, self.path)
         if self._threads:
             self.stream.thread_type = "AUTO"
-        self._begin()
+        self._counted = not is_stamped(self._container, self.stream)
+        self._begin(at_start=True)
 
     def seek(self, time: float) -> None:
         """Go to a picture at or before ``time``, near to it where the file allows."""
@@ -193,8 +206,9 @@ class PictureReader:
         """Be told that a jump led back to where the reader was: jump less readily from now on."""
         self._patience *= 2
 
-    def _begin(self) -> None:
-        self._last = None
+    def _begin(self, at_start: bool) -> None:
+        self._at_start = at_start
+        self._last: float | None = None
         self._waiting = []
         self._pictures = self._decode()
 
@@ -203,16 +217,11 @@ class PictureReader:
             self._container.seek(self._ticks(target), stream=self.stream, backward=True)
         except FFmpegError:
             return None
-        self._begin()
+        self._begin(at_start=False)
         return next(self._pictures, None)
 
     def _ticks(self, time: float) -> int:
         return int((Fraction(time + self.tolerance) + (self._origin or 0)) / (self.stream.time_base or 1))
-
-    def _can_seek(self) -> bool:
-        # Without time stamps the demuxer counts, and counts anew after a jump.
-        stamped = not Flags(self._container.format.flags) & Flags.no_timestamps and self._stamped
-        return stamped and self.stated_end is not None
 
     def _has_whole_index(self) -> bool:
         index = getattr(self.stream, "index_entries", None)
@@ -222,7 +231,7 @@ class PictureReader:
         return float(index[len(index) - 1].timestamp * self.stream.time_base - (self._origin or 0)) > end - 1
 
     def _decode(self) -> Iterator[Picture]:
-        usable = self._origin is None or not self.decoded
+        usable = self._at_start
         for packet in packets(self._container, self.stream, self.path):
             if packet.size and packet.pts is None:
                 self._stamped = self._seekable = False
@@ -243,23 +252,39 @@ class PictureReader:
         self._check_end()
 
     def _place(self, frame: VideoFrame) -> Picture | None:
-        stamp = frame_time(frame)
-        if stamp is None:
-            time = 0.0 if self._last is None else self._last + 1 / self.frame_rate
-        else:
-            if self._origin is None:
-                self._origin = stamp
-            time = float(stamp - self._origin)
+        time = self._time_of(frame)
+        if time is None:
+            return None
         if frame.is_corrupt:
             self._warn("picture", f"the picture at {time:.2f} s is damaged.")
-        if self._last is not None and time <= self._last:
-            self._warn("order", f"time stamps run backwards at {time:.2f} s; those pictures were left out.")
+        if self._last is not None and time - self._last > _LONGEST_PAUSE:
+            self._warn("pause", f"a time stamp after {self._last:.2f} s can't be right; its picture was left out.")
             return None
+        if self._last is not None and time <= self._last:
+            if self._last - time > _BACKWARDS:
+                self._warn("order", f"time stamps run backwards at {self._last:.2f} s; what follows was left out.")
+                return None
+            time = self._last + 0.5 / self.frame_rate
         self._last = time
         return Picture(frame, time, self._size)
 
+    def _time_of(self, frame: VideoFrame) -> float | None:
+        """Seconds from the first picture; None right after a jump to a picture without a time stamp."""
+        stamp = None if self._counted else frame_time(frame)
+        if stamp is not None:
+            if self._origin is None:
+                self._origin = stamp - Fraction(self._expected or 0)
+            return float(stamp - self._origin)
+        return self._expected
+
+    @property
+    def _expected(self) -> float | None:
+        if self._last is not None:
+            return self._last + 1 / self.frame_rate
+        return 0.0 if self._at_start else None
+
     def _check_end(self) -> None:
-        if self._last is None or self.stream.duration is None:
+        if self._last is None or self.stated_duration is None:
             return
         end, stated = self._last + 1 / self.frame_rate, self.stated_end
         if stated is not None and stated - end > _MISSING:

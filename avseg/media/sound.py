@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 
 from avseg.errors import AvsegError
@@ -15,7 +16,7 @@ from avseg.media.container import decode, find_audio, first_picture_time, frame_
 # Time stamps that are off by less than this are jitter: many containers round them, none by a tenth of a second.
 _TOLERANCE = 0.1
 # Time stamps that jump further than this are wrong; filling such a gap with silence could fill the memory.
-_LONGEST_GAP = 600.0
+_LONGEST_GAP = 600
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def iter_sound(path: str | Path) -> Iterator[SoundBlock]:
         stream = find_audio(container)
         if stream is None:
             raise AvsegError(f"{path} has no sound track: name a file with sound.")
-        timeline = _Timeline(origin)
+        timeline = _Timeline(origin, _stated_end(container))
         damaged = False
         for packet in packets(container, stream, path):
             try:
@@ -64,8 +65,9 @@ def iter_sound(path: str | Path) -> Iterator[SoundBlock]:
 class _Timeline:
     """Puts decoded frames where their time stamps say, by inserting silence or dropping samples."""
 
-    def __init__(self, origin: Fraction | None) -> None:
+    def __init__(self, origin: Fraction | None, latest: Fraction) -> None:
         self._origin = origin
+        self._latest = latest  # no sound can begin later than this on the file's own clock
         self._end = Fraction(0)  # seconds from the origin to the end of what was placed
         self._started = False
 
@@ -77,8 +79,9 @@ class _Timeline:
         if self._origin is None:
             self._origin = time or Fraction(0)
         gap = Fraction(0) if time is None else time - self._origin - self._end
+        wrong = abs(gap) > _LONGEST_GAP or (time is not None and gap > 0 and time > self._latest)
         # The first sample is put exactly where it belongs, the others only when they are clearly elsewhere.
-        if (self._started and abs(gap) < _TOLERANCE) or abs(gap) > _LONGEST_GAP:
+        if wrong or (self._started and abs(gap) < _TOLERANCE):
             gap = Fraction(0)
         shift = round(gap * rate)
         if shift > 0:
@@ -90,6 +93,12 @@ class _Timeline:
         if samples.shape[1]:
             self._started = True
             yield SoundBlock(samples, rate)
+
+
+def _stated_end(container: InputContainer) -> Fraction:
+    """Seconds on the file's own clock, with a second to spare; a gap's longest length where the file doesn't say."""
+    start = Fraction(container.start_time or 0, 1_000_000)
+    return start + (Fraction(container.duration, 1_000_000) + 1 if container.duration else Fraction(_LONGEST_GAP))
 
 
 def _as_float(frame: Any) -> np.ndarray:
