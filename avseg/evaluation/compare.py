@@ -78,8 +78,12 @@ def paired_difference(
         confidence: Of the interval, in (0, 1).
 
     Raises:
-        AvsegError: other videos or another number of seeds on either side, or no videos.
+        AvsegError: other videos or another number of seeds on either side, no videos, or no samples.
     """
+    if samples < 1 or not 0 < confidence < 1:
+        raise AvsegError(
+            f"The bootstrap has {samples} samples and confidence {confidence}: give 1 or more, and 0 to 1."
+        )
     first, second = _rows(baseline), _rows(candidate)
     if len(first) != len(second):
         raise AvsegError(f"The baseline has {len(first)} seeds and the candidate {len(second)}: give the same number.")

@@ -149,10 +149,10 @@ def read_evaluation(path: str | Path) -> Evaluation:
         )
     except OSError as error:
         raise AvsegError(
-            f"{path} cannot be read ({error.strerror}): give a file that `avseg evaluate` wrote."
+            f"{path} cannot be read ({error.strerror}): give a file that `avseg evaluate --json` wrote."
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise AvsegError(f"{path} does not hold scores: give a file that `avseg evaluate` wrote.") from None
+        raise AvsegError(f"{path} does not hold scores: give a file that `avseg evaluate --json` wrote.") from None
 
 
 def _videos(rows: list[dict[str, Any]]) -> tuple[VideoScore, ...]:

@@ -77,6 +77,8 @@ def test_unlike_sides_are_refused() -> None:
         paired_difference([one, one], [one])
     with pytest.raises(AvsegError, match="no videos"):
         paired_difference({}, {})
+    with pytest.raises(AvsegError, match="0 samples"):
+        paired_difference(one, one, samples=0)
     with pytest.raises(AvsegError, match="s4 test, s4 val"):
         compare([evaluation(np.ones(3))], [evaluation(np.ones(3), split="val")])
     with pytest.raises(AvsegError, match="share no protocol"):

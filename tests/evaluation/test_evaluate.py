@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import make_avsbench
 from rich.console import Console
 from torch import Tensor, nn
 
-from avseg.config import ModelConfig
+from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.data.clip import Clip, LabelledBatch, collate
 from avseg.errors import AvsegError
-from avseg.evaluation.evaluate import evaluate, evaluate_both, scores_table, selection_table
+from avseg.evaluation.evaluate import evaluate, evaluate_both, evaluate_checkpoint, scores_table, selection_table
 from avseg.evaluation.metrics import FScore, MeanJaccard
 from avseg.evaluation.scores import Evaluation, read_evaluation, write_evaluation
-from avseg.models.base import AVSModel, Prediction, normalise
+from avseg.models import AVSModel, Prediction, build, normalise
 
 
 class Bright(AVSModel):
@@ -169,3 +170,36 @@ def test_tables_fit_80_columns_and_show_the_scores() -> None:
     assert "T=1" in text
     assert "25.0" in text
     assert "…" not in text
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    names = make_avsbench(root, "s4", {"train": 1, "val": 1, "test": 3}, prepared=True)
+    thing = {"sounding": [True] * 5, "moving": [True] * 5, "unseen_picture": False, "unseen_object": False}
+    rows = [{"name": video.name, "split": video.split, "subset": "s4", "objects": [thing]} for video in names]
+    (root / "Single-source" / "scenes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.mark.parametrize("neighbouring_frames", [False, True])
+def test_a_saved_model_is_scored_on_a_split(data: Path, tmp_path: Path, neighbouring_frames: bool) -> None:
+    config = ModelConfig(
+        width=8,
+        dilations=(1, 2),
+        image_encoder="efficientnet_lite0",
+        audio_encoder="cnn",
+        neighbouring_frames=neighbouring_frames,
+        inputs=InputConfig(image_size=64),
+    )
+    build(config, WeightsConfig(image="none", audio="none", flow="none"), seed=0).save_pretrained(tmp_path / "model")
+    arguments = {"device": "cpu", "workers": 0, "progress": False}
+    found = evaluate_checkpoint(tmp_path / "model", data, "s4", "test", tmp_path / "scores.json", **arguments)
+    assert read_evaluation(tmp_path / "scores.json") == found
+    assert (found.model, found.root, found.subset, found.split) == (str(tmp_path / "model"), str(data), "s4", "test")
+    assert [len(scores.videos) for scores in found.scores.values()] == [3, 3]
+    assert found.diagnostics["T=5"]["strata"]["moving source"]["frames"] == 15
+    assert evaluate_checkpoint(tmp_path / "model", data, "s4", "test", **arguments) == found
+    # In S4's training split only the first frame has a label.
+    (video,) = evaluate_checkpoint(tmp_path / "model", data, "s4", "train", **arguments).scores["T=1"].videos
+    assert [math.isnan(score) for score in video.frames] == [False, True, True, True, True]
