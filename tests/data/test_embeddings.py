@@ -1,0 +1,122 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from avseg.data.avsbench import (
+    DistantLayout,
+    Layout,
+    load_log_mel,
+    read_distant_index,
+    read_index,
+    save_log_mel,
+)
+from avseg.data.embeddings import audio_embeddings, distant_embeddings, weights_fingerprint
+from avseg.errors import AvsegError
+
+
+class Encoder(nn.Module):
+    """A small stand-in for VGGish that counts what it is asked."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layers = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Dropout(), nn.Linear(96, 128))
+        self.examples = 0
+
+    def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+        self.examples += len(log_mel)
+        return self.layers(log_mel)
+
+
+@pytest.fixture
+def mutable(s4: Path, tmp_path: Path) -> Layout:
+    shutil.copytree(s4, tmp_path / "copy")
+    return Layout(tmp_path / "copy", "s4")
+
+
+def test_embeddings_are_the_encoder_s_and_computed_once(mutable: Layout) -> None:
+    encoder, videos = Encoder(), read_index(mutable.root, "s4")
+    first = audio_embeddings(mutable, videos, encoder, "a")
+    assert encoder.training, "left as it was"
+    assert encoder.examples == 5 * len(videos)
+    encoder.eval()
+    for video in videos:
+        expected = encoder(load_log_mel(mutable.log_mel(video)))
+        assert torch.allclose(first[video.name], expected, atol=1e-6), "in eval mode: no dropout"
+        assert first[video.name].shape == (5, 128)
+        assert not first[video.name].requires_grad
+    encoder.examples = 0
+    again = audio_embeddings(mutable, videos[::-1], encoder, "a")
+    assert encoder.examples == 0
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert [path.suffix for path in mutable.embeddings.iterdir()] == [".safetensors"]
+
+
+def test_only_what_changed_is_computed_again(mutable: Layout) -> None:
+    encoder, videos = Encoder(), read_index(mutable.root, "s4")
+    before = audio_embeddings(mutable, videos[:6], encoder, "a")
+    encoder.examples = 0
+    audio_embeddings(mutable, videos, encoder, "a")
+    assert encoder.examples == 5 * (len(videos) - 6), "new videos"
+    encoder.examples = 0
+    path = mutable.log_mel(videos[0])
+    status = path.stat()
+    save_log_mel(path, load_log_mel(path) + 1)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    after = audio_embeddings(mutable, videos, encoder, "a")
+    assert encoder.examples == 5, "another time of change"
+    assert not torch.allclose(after[videos[0].name], before[videos[0].name])
+    encoder.examples = 0
+    audio_embeddings(mutable, videos, encoder, "b")
+    assert encoder.examples == 5 * len(videos), "other weights"
+    encoder.examples = 0
+    audio_embeddings(mutable, videos, encoder, "a")
+    assert encoder.examples == 0, "both are kept"
+
+
+def test_a_damaged_store_is_made_anew(mutable: Layout) -> None:
+    encoder, videos = Encoder(), read_index(mutable.root, "s4")
+    before = audio_embeddings(mutable, videos, encoder, "a")
+    store = next(mutable.embeddings.iterdir())
+    store.write_bytes(store.read_bytes()[:1000])
+    encoder.examples = 0
+    after = audio_embeddings(mutable, videos, encoder, "a")
+    assert encoder.examples == 5 * len(videos)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_few_examples_and_missing_files(mutable: Layout) -> None:
+    videos = read_index(mutable.root, "s4")
+    save_log_mel(mutable.log_mel(videos[0]), load_log_mel(mutable.log_mel(videos[0]))[:3])
+    found = audio_embeddings(mutable, videos[:1], Encoder(), "a")[videos[0].name]
+    assert torch.allclose(found[2], found[4], atol=1e-6)
+    assert not torch.allclose(found[1], found[2], atol=1e-6)
+    mutable.log_mel(videos[1]).unlink()
+    with pytest.raises(AvsegError, match="avseg data prepare"):
+        audio_embeddings(mutable, videos, Encoder(), "a")
+    mutable.log_mel(videos[1]).write_bytes(b"no pickle")
+    with pytest.raises(AvsegError, match="not a pickled log-mel tensor"):
+        audio_embeddings(mutable, videos, Encoder(), "a")
+
+
+def test_distant_frames(ms3: Path, tmp_path: Path) -> None:
+    shutil.copytree(ms3 / "MS3_Extend", tmp_path / "own")
+    layout, encoder = DistantLayout(tmp_path / "own"), Encoder().eval()
+    frames = read_distant_index(layout.folder)
+    found = distant_embeddings(layout, frames, encoder, "a")
+    for frame in frames:
+        assert torch.allclose(found[frame.name], encoder(load_log_mel(layout.log_mel(frame))), atol=1e-6)
+        assert found[frame.name].shape == (1, 128)
+
+
+def test_fingerprints_tell_weights_apart() -> None:
+    assert weights_fingerprint(Encoder(0)) == weights_fingerprint(Encoder(0))
+    assert weights_fingerprint(Encoder(0)) != weights_fingerprint(Encoder(1))
+    changed = Encoder(0)
+    with torch.no_grad():
+        changed.layers[3].bias[5] += 1e-6
+    assert weights_fingerprint(changed) != weights_fingerprint(Encoder(0))

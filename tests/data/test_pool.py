@@ -1,0 +1,31 @@
+import os
+
+import pytest
+
+from avseg.data.pool import run_all
+from avseg.errors import AvsegError
+
+
+def test_here_and_in_order() -> None:
+    seen: list[tuple[int, int]] = []
+    results = run_all(lambda x: (x * x, os.getpid()), [3, 1, 2], 1, lambda done, total: seen.append((done, total)))
+    assert results == [(n, os.getpid()) for n in (9, 1, 4)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert run_all(abs, [], None) == []
+
+
+def test_errors_of_workers_arrive() -> None:
+    with pytest.raises(FileNotFoundError):
+        run_all(os.stat, ["/", "/nowhere/at/all", "/"], 2)
+
+
+def test_a_worker_that_is_ended_is_a_sentence() -> None:
+    with pytest.raises(AvsegError, match="ended from outside"):
+        run_all(os._exit, [1, 1], 2)
+
+
+def test_workers_have_one_thread_each() -> None:
+    before = os.environ.get("OMP_NUM_THREADS")
+    results = run_all(os.getenv, ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], 2)
+    assert results == ["1", "1"]
+    assert os.environ.get("OMP_NUM_THREADS") == before

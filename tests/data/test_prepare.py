@@ -1,0 +1,343 @@
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from helpers import disc_mask, make_avsbench, write_mp4
+from PIL import Image
+
+import avseg.data.prepare as prepare_module
+from avseg.data.avsbench import (
+    DistantLayout,
+    Layout,
+    load_log_mel,
+    read_distant_index,
+    read_image,
+    read_index,
+    read_sizes,
+    write_mask,
+)
+from avseg.data.check import check
+from avseg.data.prepare import prepare
+from avseg.errors import AvsegError
+from avseg.media.audio import log_mel_examples, read_wav
+from avseg.media.flow import read_flow_png
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every prepared file's bytes; of a pickle its tensor's, since a pickle also holds an address."""
+    found = {}
+    for kind in ("visual_frames", "flow", "audio_wav", "audio_log_mel"):
+        for path in sorted((root / "Single-source" / "s4_data" / kind).rglob("*")):
+            if path.is_file():
+                pickled = path.suffix == ".pkl" and not path.name.startswith(".tmp-")
+                data = load_log_mel(path).numpy().tobytes() if pickled else path.read_bytes()
+                found[str(path.relative_to(root))] = data
+    return found
+
+
+def test_everything_is_made_and_right(s4: Path) -> None:
+    assert check(s4, "s4", workers=1) == []
+    layout = Layout(s4, "s4")
+    for number, video in enumerate(read_index(s4, "s4")):
+        wave, rate = read_wav(layout.wav(video))
+        assert rate == 16000
+        assert len(wave) / rate == pytest.approx(5, abs=0.1)
+        assert torch.equal(load_log_mel(layout.log_mel(video)), torch.from_numpy(log_mel_examples(wave)))
+        for k in range(1, 6):
+            image = read_image(layout.frame(video, k)).astype(int)
+            disc = disc_mask(k, number, 64)
+            assert image[disc].mean() > image[~disc].mean() + 40, "the frame of another moment, or another video"
+    assert read_sizes(layout.video_sizes) == {video.name: (64, 64) for video in read_index(s4, "s4")}
+
+
+def test_frames_are_rgb(s4: Path) -> None:
+    """The disc's colour survives the way mp4 -> PNG -> array without red and blue being swapped."""
+    layout = Layout(s4, "s4")
+    for number, video in enumerate(read_index(s4, "s4")):
+        rng = np.random.default_rng(number)
+        rng.integers(20, 110, (8, 8, 3), dtype=np.uint8)
+        colour = rng.integers(160, 256, 3)
+        inside = np.asarray(Image.open(layout.frame(video, 3)))[disc_mask(3, number, 64)]
+        assert np.abs(np.median(inside, axis=0) - colour).max() < 12
+
+
+def test_only_what_is_missing_is_made(s4: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(s4, root)
+    layout, video = Layout(root, "s4"), read_index(root, "s4")[1]
+    before = contents(root)
+    removed = [layout.frame(video, 2), layout.flow(video, 5), layout.log_mel(video)]
+    for path in removed:
+        path.unlink()
+    layout.flow(video, 4).write_bytes(b"")
+    stamps = {path: path.stat().st_mtime_ns for path in layout.data.rglob("*.*") if path.is_file()}
+    seen: list[tuple[int, int]] = []
+    report = prepare(root, "s4", workers=1, progress=lambda done, total: seen.append((done, total)))
+    assert report.written == {"frames": 1, "flow": 2, "log_mel": 1}
+    assert report.kept == 10 * 12 - 4
+    assert (report.videos, report.failures, report.notes) == (10, [], [])
+    assert seen == [(0, 1), (1, 1)]
+    assert contents(root) == before
+    touched = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
+    assert touched == {layout.flow(video, 4)}
+    assert prepare(root, "s4", workers=1).written == {}
+
+
+def test_worker_processes_make_the_same(s4: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(s4, root)
+    before = contents(root)
+    report = prepare(root, "s4", workers=2, overwrite=True)
+    assert report.written == {"frames": 50, "flow": 50, "wav": 10, "log_mel": 10}
+    assert report.kept == 0
+    assert contents(root) == before
+
+
+def test_a_killed_run_leaves_whole_files_and_is_continued(s4: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(s4, root)
+    layout = Layout(root, "s4")
+    wanted = contents(root)
+    for kind in ("visual_frames", "flow", "audio_wav", "audio_log_mel"):
+        shutil.rmtree(layout.data / kind)
+    layout.video_sizes.unlink()
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\nfrom avseg.data.prepare import prepare\n"
+        "if __name__ == '__main__':\n    prepare(sys.argv[1], 's4', workers=2)\n"
+    )
+    repository = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(root)],
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": repository},
+    )
+    try:
+        while len(list((layout.data / "flow").rglob("[!.]*.png"))) < 7:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 60
+        while _alive(process.pid):
+            assert time.monotonic() < deadline, "workers outlive the run that was killed"
+            time.sleep(0.05)
+    finally:
+        if _alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    partly = {name: data for name, data in contents(root).items() if not Path(name).name.startswith(".tmp-")}
+    assert 0 < len(partly) < len(wanted)
+    assert all(wanted[name] == data for name, data in partly.items()), "a half file under a real name"
+    (layout.data / "flow" / "train" / ".tmp-left.png").write_bytes(b"half")
+
+    report = prepare(root, "s4", workers=1)
+    assert report.failures == []
+    assert report.kept == len(partly)
+    assert sum(report.written.values()) == len(wanted) - len(partly)
+    assert contents(root) == wanted, "the same as never having been stopped, and no temporary file is left"
+    assert len(read_sizes(layout.video_sizes)) == 10
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_two_runs_at_once_are_refused(s4: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(s4, root)
+    Layout(root, "s4").flow(read_index(root, "s4")[0], 1).unlink()
+
+    def again(done: int, total: int) -> None:
+        if done == 1:
+            with pytest.raises(AvsegError, match="held by another run"):
+                prepare(root, "s4", workers=1)
+
+    assert prepare(root, "s4", workers=1, progress=again).written == {"flow": 1}
+
+
+def test_faulty_videos_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    index = make_avsbench(tmp_path, "s4", {"train": 5, "val": 1}, settings={"s4_train_1": {"sound": 0}})
+    layout = Layout(tmp_path, "s4")
+    raw = {video.name: layout.raw_video(video) for video in index}
+    raw["s4_train_2"].write_bytes(raw["s4_train_2"].read_bytes()[:1500])
+    raw["s4_train_3"].write_text("this is no video")
+    raw["s4_train_4"].unlink()
+    report = prepare(tmp_path, "s4", workers=1)
+    reasons = dict(report.failures)
+    assert sorted(reasons) == ["s4_train_1", "s4_train_2", "s4_train_3", "s4_train_4"]
+    for name, reason in reasons.items():
+        assert str(raw[name]) in reason
+        assert "\n" not in reason
+    assert "sound" in reasons["s4_train_1"]
+    assert "does not exist" in reasons["s4_train_4"]
+    assert len(report.failures) == 4, "each once"
+    whole = [video for video in index if video.name not in reasons]
+    assert all(layout.log_mel(video).is_file() and layout.flow(video, 5).is_file() for video in whole)
+    silent = index[1]
+    assert layout.frame(silent, 5).is_file(), "pictures of a silent video are made all the same"
+    assert not layout.log_mel(silent).exists()
+    faulty = {problem.path for problem in check(tmp_path, "s4", workers=1)}
+    assert layout.log_mel(silent) in faulty
+    assert not any(video.name in str(path) for path in faulty for video in whole)
+
+
+def test_short_sound_and_a_single_frame_are_notes(tmp_path: Path) -> None:
+    settings = {"-s4_train_0": {"sound": 2.5}, "s4_train_1": {"frames": 1}, "s4_train_2": {"seconds": 2.0}}
+    index = make_avsbench(tmp_path, "s4", {"train": 3}, settings=settings)
+    report = prepare(tmp_path, "s4", workers=1)
+    assert report.failures == []
+    notes = dict(report.notes)
+    assert "its last log-mel example is repeated" in notes["-s4_train_0"]
+    assert "single frame" in notes["s4_train_1"]
+    layout = Layout(tmp_path, "s4")
+    examples = load_log_mel(layout.log_mel(index[0]))
+    assert examples.shape == (5, 1, 96, 64)
+    assert torch.equal(examples[2], examples[4])
+    assert not torch.equal(examples[0], examples[2])
+    assert all(not read_flow_png(layout.flow(index[1], k)).any() for k in range(1, 6))
+    short = [layout.frame(index[2], k).read_bytes() for k in range(1, 6)]
+    assert short[2] == short[3] == short[4], "past the end, the last frame"
+    assert short[1] == short[2], "the second frame, at 1.9375 s, is the last of 16"
+    assert short[0] != short[1]
+    assert check(tmp_path, "s4", workers=1) == []
+
+
+def test_frames_and_sound_as_distributed_are_kept(s4: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(s4, root)
+    layout, videos = Layout(root, "s4"), read_index(root, "s4")
+    shutil.rmtree(layout.data / "flow")
+    layout.video_sizes.unlink()
+    kept = {p: p.stat().st_mtime_ns for p in layout.data.rglob("*") if p.suffix in (".png", ".wav", ".pkl")}
+    report = prepare(root, "s4", workers=1)
+    assert report.written == {"flow": 50}
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    assert len(read_sizes(layout.video_sizes)) == 10
+    shutil.rmtree(layout.data / "raw_videos")
+    assert prepare(root, "s4", workers=1).failures == [], "all is there: the raw videos are not needed"
+    layout.log_mel(videos[0]).unlink()
+    assert prepare(root, "s4", workers=1).written == {"log_mel": 1}, "from the stored sound"
+    shutil.rmtree(layout.data / "flow")
+    with pytest.raises(AvsegError, match=r"raw_videos.*optical flow.*--data\.flow published"):
+        prepare(root, "s4", workers=1)
+
+
+def test_no_raw_videos_at_all(tmp_path: Path) -> None:
+    make_avsbench(tmp_path, "s4", {"train": 2})
+    shutil.rmtree(Layout(tmp_path, "s4").data / "raw_videos")
+    with pytest.raises(AvsegError, match=r"raw_videos holds none of the 2 videos that s4_meta_data\.csv lists"):
+        prepare(tmp_path, "s4")
+    with pytest.raises(AvsegError, match=r"ms3_meta_data\.csv does not exist"):
+        prepare(tmp_path, "ms3")
+
+
+def test_sizes_that_contradict_what_is_there(tmp_path: Path) -> None:
+    index = make_avsbench(tmp_path, "s4", {"train": 1}, size=64)
+    layout = Layout(tmp_path, "s4")
+    with pytest.raises(AvsegError, match="masks of 64×64 pixels, not 96×96"):
+        prepare(tmp_path, "s4", size=96, workers=1)
+    prepare(tmp_path, "s4", workers=1)
+    assert read_image(layout.frame(index[0], 1)).shape == (64, 64, 3), "the masks' size without being asked"
+    write_mask(layout.mask(index[0], 1), np.ones((96, 96), dtype=bool))
+    with pytest.raises(AvsegError, match=r"frames of 64×64 pixels, not 96×96.*--overwrite"):
+        prepare(tmp_path, "s4", size=96, workers=1)
+    prepare(tmp_path, "s4", size=96, workers=1, overwrite=True)
+    assert read_flow_png(layout.flow(index[0], 1)).shape == (2, 96, 96)
+    assert check(tmp_path, "s4", workers=1) == []
+
+
+def test_the_video_s_own_aspect_is_kept_for_letterbox(tmp_path: Path) -> None:
+    index = make_avsbench(tmp_path, "s4", {"train": 1})
+    layout = Layout(tmp_path, "s4")
+    write_mp4(layout.raw_video(index[0]), size=(128, 72))
+    prepare(tmp_path, "s4", workers=1)
+    assert read_sizes(layout.video_sizes) == {index[0].name: (128, 72)}
+    assert read_image(layout.frame(index[0], 1)).shape == (64, 64, 3)
+
+
+def test_dis_flow(tmp_path: Path) -> None:
+    index = make_avsbench(tmp_path, "s4", {"train": 1}, prepared=True)
+    layout = Layout(tmp_path, "s4")
+    farneback = read_flow_png(layout.flow(index[0], 1))
+    prepare(tmp_path, "s4", workers=1, flow_method="dis", overwrite=True)
+    dis = read_flow_png(layout.flow(index[0], 1))
+    assert dis.any()
+    assert not np.array_equal(dis, farneback)
+
+
+def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> None:
+    """The second half of the sound is another tone: the example at 1.5 s hears both, the first second's only one."""
+    make_avsbench(tmp_path, "ms3", {"train": 1}, distant=2)
+    layout = DistantLayout(tmp_path / "MS3_Extend")
+    frames = read_distant_index(layout.folder)
+    _two_tones(layout.raw_video(frames[0]))
+    report = prepare(tmp_path, "ms3", workers=1)
+    assert report.failures == []
+    assert report.videos == 3
+    assert check(tmp_path, "ms3", workers=1) == []
+    log_mel = load_log_mel(layout.log_mel(frames[0]))
+    assert log_mel.shape == (1, 1, 96, 64)
+    loudest = log_mel[0, 0].argmax(dim=1)
+    assert loudest[:40].float().mean() < 20 < loudest[-40:].float().mean()
+    image = read_image(layout.image(frames[0]))
+    assert image.shape == (64, 64, 3)
+    assert read_flow_png(layout.flow(frames[0])).shape == (2, 64, 64)
+    assert set(read_sizes(layout.video_sizes)) == {"1", "2"}
+    layout.raw_video(frames[1]).write_bytes(b"broken")
+    layout.image(frames[1]).unlink()
+    assert [name for name, _ in prepare(tmp_path, "ms3", workers=1).failures] == ["MS3_Extend/2"]
+
+
+def _two_tones(path: Path) -> None:
+    """Replace a 3-second video: 400 Hz up to 1.5 s, then 4,000 Hz."""
+    write_mp4(path, seconds=3.0, sound=0)
+    with av.open(str(path)) as container:
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    time = np.arange(48000) / 16000
+    tone = (0.3 * np.sin(2 * np.pi * np.where(time < 1.5, 400, 4000) * time)).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = container.add_stream("aac", rate=16000, layout="mono")
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = i
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for start in range(0, 48000, 1024):
+            piece = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], "fltp", "mono")
+            piece.sample_rate, piece.pts = 16000, start
+            container.mux(audio.encode(piece))
+        container.mux(audio.encode(None))
+
+
+def test_nowhere_to_write_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = make_avsbench(tmp_path, "s4", {"train": 2})
+    (tmp_path / ".avseg").write_text("a file where the folder should be")
+    with pytest.raises(AvsegError, match=r"\.avseg cannot be written to"):
+        prepare(tmp_path, "s4", workers=1)
+    (tmp_path / ".avseg").unlink()
+    real = prepare_module.write_wav
+
+    def full(path: Path, wave: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare_module, "write_wav", full)
+    with pytest.raises(AvsegError, match=r"No space left on device\): make room"):
+        prepare(tmp_path, "s4", workers=1)
+    assert Layout(tmp_path, "s4").frame(index[0], 5).is_file(), "what is made already is kept"
+    monkeypatch.setattr(prepare_module, "write_wav", real)
+    assert prepare(tmp_path, "s4", workers=1).kept == 10
