@@ -1,5 +1,6 @@
 """Neighbouring frames: the flow branch of Eq. 2, which refines any base model's image pyramid by motion."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,6 +56,7 @@ class FlowEncoder(nn.Module):
 
     def forward(self, flow: Tensor) -> list[Tensor]:
         """``(N, 2, H, W)`` -> a map for each stage, at strides 4, 8, 16, 32."""
+        flow = flow.contiguous(memory_format=torch.channels_last)
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(flow))), 3, 2, 1)
         maps = []
         for index in range(1, len(self.channels) + 1):

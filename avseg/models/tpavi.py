@@ -61,7 +61,7 @@ class TPAVIBlock(nn.Module):
         self.phi = nn.Linear(width, inner)
         self.g = nn.Linear(width, inner)
         self.out = nn.Linear(inner, width)
-        self.out_norm = nn.BatchNorm1d(width)
+        self.out_norm = nn.BatchNorm2d(width)
         self.norm = nn.LayerNorm(width)
         nn.init.constant_(self.out_norm.weight, gain)
 
@@ -75,18 +75,19 @@ class TPAVIBlock(nn.Module):
         Returns:
             The fused map ``(B, T, C, h, w)`` and the projected audio ``(B, T, C)``.
         """
-        frames, (height, width) = x.shape[1], x.shape[-2:]
+        shape = x.permute(0, 1, 3, 4, 2).shape
+        pixels = x.permute(0, 1, 3, 4, 2).flatten(1, 3)  # (B, T·h·w, C)
         projected = self.audio(audio)
-        pixels = x.flatten(3).transpose(1, 2).flatten(2)  # (B, C, T·h·w)
         key = self.phi(projected)
-        # θ(x)·φ_t for every pixel: (B, T, T·h·w), with θ moved to the side of the T keys.
-        scores = torch.baddbmm((key @ self.theta.bias).unsqueeze(2), key @ self.theta.weight, pixels)
-        value = self.out(self.g(x.mean(dim=(3, 4)))) - self.out.bias
-        attended = torch.baddbmm(self.out.bias.view(1, -1, 1), value.transpose(1, 2) / frames, scores)
-        fused = (self.out_norm(attended) + pixels).unflatten(2, (frames, height, width))
-        # (B, C, T, h, w) -> channels last, where the LayerNorm works, and back.
-        fused = self.norm(fused.permute(0, 2, 3, 4, 1)).permute(0, 1, 4, 2, 3)
-        return fused, projected
+        # θ(x)·φ_t of every pixel, with θ moved to the side of the T keys: (B, T·h·w, T).
+        bias = (key @ self.theta.bias).unsqueeze(1)
+        scores = torch.baddbmm(bias, pixels, (key @ self.theta.weight).transpose(1, 2))
+        # W_z(g) of every frame's mean pixel; the bias of W_z is added once, behind the sum over frames.
+        value = F.linear(self.g(x.mean(dim=(3, 4))), self.out.weight) / shape[1]
+        attended = torch.baddbmm(self.out.bias.view(1, 1, -1), scores, value).view(shape)
+        attended = self.out_norm(attended.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        fused = self.norm(attended.reshape(shape) + pixels.view(shape))
+        return fused.permute(0, 1, 4, 2, 3), projected
 
 
 class ResidualUnit(nn.Module):
