@@ -40,15 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _plain_warnings():
+        with _notes_only():
             return _run(arguments)
     except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):  # Lightning leaves by itself
+            return _interrupted()
         return leaving.code if isinstance(leaving.code, int) else FAILED if leaving.code else 0
     except AvsegError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("\navseg: interrupted\n")
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # Whoever read the output has left, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -116,23 +117,27 @@ def _overview(group: str = "") -> str:
     return f"{head}\ncommands:\n" + "\n".join(lines) + f"\n\n{tail}\nexample:\n  {example}\n"
 
 
+def _interrupted() -> int:
+    # A terminal shows ^C where the cursor stands.
+    sys.stderr.write(f"{os.linesep if sys.stderr.isatty() else ''}avseg: interrupted\n")
+    return INTERRUPTED
+
+
 def _fail(sentence: str) -> int:
     sys.stderr.write(f"avseg: error: {sentence}\n")
     return FAILED
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show warnings that are meant for people as notes, and others as they are."""
+def _notes_only() -> Iterator[None]:
+    """Show avseg's own warnings as notes. Those of libraries are for developers: they need ``python -W``."""
     with warnings.catch_warnings():
         before = warnings.showwarning
 
         def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
-            if issubclass(category, UserWarning) and (
-                category is UserWarning or category.__module__.startswith("avseg")
-            ):
+            if category.__module__.startswith("avseg"):
                 sys.stderr.write(f"avseg: note: {message}\n")
-            else:
+            elif sys.warnoptions:
                 before(message, category, *where, **more)
 
         warnings.showwarning = show

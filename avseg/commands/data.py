@@ -155,6 +155,8 @@ def check(options: Any) -> int:
             print(f"{problem.path} {problem.what}")
         print(f"{subset}: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
         count += len(problems)
+    if count:
+        print(f"`avseg data prepare {options.root}` makes what is missing and can be made")
     return 1 if count else 0
 
 

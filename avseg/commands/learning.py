@@ -1,5 +1,6 @@
 """``avseg train``, ``evaluate`` and ``compare``."""
 
+import logging
 from typing import Any, Literal
 
 from jsonargparse.typing import NonNegativeInt
@@ -27,6 +28,8 @@ def train(options: Any) -> int:
     config = config_from_parsed(train_parser(), options)
     from avseg.training.run import train as train_model
 
+    quiet_lightning()
+
     result = train_model(config)
     print(f"{result.folder}: {result.steps} steps, {result.seconds:.0f} s")
     print(
@@ -34,6 +37,11 @@ def train(options: Any) -> int:
         f"--data.subset {config.data.subset} --data.split test"
     )
     return 0
+
+
+def quiet_lightning() -> None:
+    """Leave out Lightning's remarks on devices and products; its warnings stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def evaluate_parser() -> Parser:
