@@ -289,6 +289,8 @@ def evaluation_clips(
     flow: FlowSource = "computed",
     hidden: bool = False,
     embeddings: Mapping[str, Tensor] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader:
     """Every video of a split in the order of the index, one `LabelledBatch` of B = 1 and T = 5 each.
 
@@ -299,6 +301,7 @@ def evaluation_clips(
         flow: Which flow; ``none`` for a model without the NF branch.
         hidden: Also read the generated benchmark's hidden masks (only S4's training split has any).
         embeddings: Audio embeddings ``(5, 128)`` by video.
+        rank, world_size: Give every ``world_size``-th video, from the ``rank``-th on.
 
     Raises:
         AvsegError: a faulty index or an empty split; while iterating, a missing or faulty file.
@@ -308,7 +311,7 @@ def evaluation_clips(
     if not videos:
         raise AvsegError(f"{layout.index} lists no videos of split {split!r}: choose one of those in its column split.")
     dataset = EvaluationDataset(layout, videos, inputs, flow, hidden, embeddings)
-    return ordered_loader(dataset, range(len(videos)), workers)
+    return ordered_loader(dataset, range(rank, len(videos), world_size), workers)
 
 
 @lru_cache(maxsize=8)

@@ -5,9 +5,9 @@ The encoder is handed in: data knows no models.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,70 +23,41 @@ FORMAT_VERSION = 1
 
 _BATCH = 32  # clips at a time
 
-S = TypeVar("S", Video, DistantFrame)
-
 
 def audio_embeddings(
-    layout: Layout,
-    videos: Sequence[Video],
+    layout: Layout | DistantLayout,
+    sources: Sequence[Video] | Sequence[DistantFrame],
     encoder: nn.Module,
     fingerprint: str,
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
-    """Embeddings of the five log-mel examples of each video.
+    """Embeddings of the log-mel examples of each video (five), or of each of MS3's distant frames (one).
 
-    They are stored in ``ROOT/.avseg/embeddings/`` and computed only for videos that are new there, or whose log-mel
-    file has another size or time of change, or for another ``fingerprint``.
+    They are stored in ``ROOT/.avseg/embeddings/`` (of distant frames below their own folder) and computed only for
+    those that are new there, or whose log-mel file has another size or time of change, or for another ``fingerprint``.
 
     Args:
         layout: Where the files are.
-        videos: Of which videos.
+        sources: Which videos or distant frames.
         encoder: Frozen: ``(N, 1, 96, 64)`` -> ``(N, 128)``. It is put in eval mode for the while.
-        fingerprint: Of the encoder's weights, such as a hash of the file they came from.
+        fingerprint: Of the encoder's weights, such as a hash of them.
         device: Where the encoder is.
 
     Returns:
-        ``(5, 128)`` float32 on the CPU, by video's name.
+        ``(5, 128)`` or ``(1, 128)`` float32 on the CPU, by name.
 
     Raises:
         AvsegError: a log-mel file is missing or faulty.
     """
-    return _embeddings(layout.embeddings, layout.subset, videos, layout.log_mel, FRAMES, encoder, fingerprint, device)
-
-
-def distant_embeddings(
-    layout: DistantLayout,
-    frames: Sequence[DistantFrame],
-    encoder: nn.Module,
-    fingerprint: str,
-    device: torch.device | str = "cpu",
-) -> dict[str, Tensor]:
-    """The same for MS3's distant frames: ``(1, 128)`` by name, stored below their own folder."""
-    return _embeddings(layout.embeddings, "distant", frames, layout.log_mel, 1, encoder, fingerprint, device)
-
-
-def weights_fingerprint(encoder: nn.Module) -> str:
-    """SHA-256 of an encoder's weights and buffers: what `audio_embeddings` takes where no file's hash is at hand."""
-    digest = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _embeddings(
-    folder: Path,
-    kind: str,
-    sources: Sequence[S],
-    log_mel: Callable[[S], Path],
-    count: int,
-    encoder: nn.Module,
-    fingerprint: str,
-    device: torch.device | str,
-) -> dict[str, Tensor]:
-    store = folder / f"{kind}-{_digest(FORMAT_VERSION, fingerprint)[:16]}.safetensors"
+    kind: str
+    if isinstance(layout, Layout):
+        kind, count = layout.subset, FRAMES
+        paths = {video.name: layout.log_mel(video) for video in sources if isinstance(video, Video)}
+    else:
+        kind, count = "distant", 1
+        paths = {frame.name: layout.log_mel(frame) for frame in sources if isinstance(frame, DistantFrame)}
+    store = layout.embeddings / f"{kind}-{_digest(FORMAT_VERSION, fingerprint)[:16]}.safetensors"
     stored, keys = _read_store(store)
-    paths = {source.name: log_mel(source) for source in sources}
     wanted = {name: _file_key(path) for name, path in paths.items()}
     missing = [name for name in paths if name not in stored or keys.get(name) != wanted[name]]
     was_training = encoder.training

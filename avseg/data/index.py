@@ -101,7 +101,8 @@ def read_distant_index(folder: str | Path) -> list[DistantFrame]:
         frames = []
         for line, row in _read_rows(layout.index, ("n", "video"), ""):
             _check_name(row["n"], layout.index, line)
-            _check_name(row["video"], layout.index, line)
+            for part in row["video"].split("/"):
+                _check_name(part, layout.index, line)
             frames.append(DistantFrame(row["n"], row["video"]))
         if len({frame.name for frame in frames}) < len(frames):
             raise AvsegError(f"{layout.index} gives two videos the same n: number them anew.")

@@ -40,7 +40,8 @@ class DistantFrame:
 
     Attributes:
         name: The frame's number ``n``, as its files are called.
-        video: File name of the video it is from; empty where the list was not published.
+        video: The video it is from, relative to the folder above ``MS3_Extend``; a bare file name lies in ``VGGSound/``.
+            Empty where the list was not published.
     """
 
     name: str
@@ -148,11 +149,15 @@ class Layout:
 
     def hidden_mask(self, video: Video, k: int) -> Path:
         """The truth of a frame that counts as unlabelled. Only the generated benchmark has it, for diagnostics."""
-        return self._split_folder("hidden_masks", video) / video.name / f"{video.name}_{k}.png"
+        return self._hidden("hidden_masks", video, k)
 
     def hidden_object(self, video: Video, k: int) -> Path:
         """Which object covers each pixel of frame k, from the generated benchmark, for diagnostics."""
-        return self._split_folder("hidden_objects", video) / video.name / f"{video.name}_{k}.png"
+        return self._hidden("hidden_objects", video, k)
+
+    def _hidden(self, kind: str, video: Video, k: int) -> Path:
+        folder = self.folder / kind / video.split
+        return (folder / video.category if self.subset == "s4" else folder) / video.name / f"{video.name}_{k}.png"
 
     def _split_folder(self, kind: str, video: Video) -> Path:
         folder = self.data / kind / video.split
@@ -168,7 +173,7 @@ class Layout:
 class DistantLayout:
     """Paths of MS3's distant frames, in the form of UFE's ``MS3_Extend``.
 
-    The middle frame of each of many unlabelled videos, which lie beside this folder in ``VGGSound/``.
+    The middle frame of each of many unlabelled videos, which lie beside this folder, usually in ``VGGSound/``.
     """
 
     folder: Path
@@ -193,7 +198,8 @@ class DistantLayout:
 
     def raw_video(self, frame: DistantFrame) -> Path:
         """The unlabelled video."""
-        return self.folder.parent / "VGGSound" / frame.video
+        above = self.folder.parent
+        return above / frame.video if "/" in frame.video else above / "VGGSound" / frame.video
 
     def image(self, frame: DistantFrame) -> Path:
         """The middle frame, an RGB PNG."""

@@ -81,7 +81,7 @@ def test_training_videos_of_s4_are_valid_where_labelled(s4: Path) -> None:
 
 
 def test_hidden_masks_are_not_opened_unasked(mutable: Layout) -> None:
-    shutil.rmtree(mutable.data / "hidden_masks")
+    shutil.rmtree(mutable.folder / "hidden_masks")
     video = read_index(mutable.root, "s4")[0]
     load_clip(mutable, video, range(1, 6), INPUTS)
     with pytest.raises(AvsegError, match="hidden_masks"):

@@ -6,6 +6,7 @@ import pytest
 
 from avseg.data.avsbench import (
     DistantFrame,
+    DistantLayout,
     Layout,
     Video,
     label_subset,
@@ -125,9 +126,11 @@ def test_a_frame_index_that_contradicts_the_videos_is_refused(tmp_path: Path, ol
 
 
 def test_distant_frames_from_the_csv_or_from_the_pictures(tmp_path: Path) -> None:
-    frames = [DistantFrame("2", "-b_000010.mp4"), DistantFrame("1", "a_000000.mp4")]
+    frames = [DistantFrame("2", "-b_000010.mp4"), DistantFrame("1", "VGGSound/a_000000.mp4")]
     write_distant_index(tmp_path / "own", frames)
     assert read_distant_index(tmp_path / "own") == frames
+    raw = [DistantLayout(tmp_path / "own").raw_video(frame) for frame in frames]
+    assert raw == [tmp_path / "VGGSound" / "-b_000010.mp4", tmp_path / "VGGSound" / "a_000000.mp4"]
     for n in (10, 9, 1):
         picture = tmp_path / "published" / "images" / f"{n}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -135,6 +138,10 @@ def test_distant_frames_from_the_csv_or_from_the_pictures(tmp_path: Path) -> Non
     assert [frame.name for frame in read_distant_index(tmp_path / "published")] == ["1", "9", "10"]
     with pytest.raises(AvsegError, match=r"index\.csv.*images"):
         read_distant_index(tmp_path)
+    for path in ("/etc/passwd", "VGGSound/../../a.mp4", ""):
+        write_distant_index(tmp_path / "own", [DistantFrame("1", path)])
+        with pytest.raises(AvsegError, match="line 2.*not a plain name"):
+            read_distant_index(tmp_path / "own")
     write_distant_index(tmp_path / "own", [*frames, frames[0]])
     with pytest.raises(AvsegError, match="same n"):
         read_distant_index(tmp_path / "own")

@@ -29,6 +29,7 @@ def test_s4_paths_are_the_published_ones() -> None:
     assert layout.wav(S4) == data / "audio_wav/train/dog_barking/-a_36.wav"
     assert layout.log_mel(S4) == data / "audio_log_mel/train/dog_barking/-a_36.pkl"
     assert layout.mask(S4, 1) == data / "gt_masks/train/dog_barking/-a_36/-a_36_1.png"
+    assert layout.hidden_mask(S4, 2) == data.parent / "hidden_masks/train/dog_barking/-a_36/-a_36_2.png"
     assert layout.flow(S4, 1) == data / "flow/train/dog_barking/-a_36/-a_36_1.png"
 
 
