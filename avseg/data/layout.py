@@ -40,7 +40,7 @@ class DistantFrame:
 
     Attributes:
         name: The frame's number ``n``, as its files are called.
-        video: The video it is from, relative to the folder above ``MS3_Extend``; a bare file name lies in ``VGGSound/``.
+        video: The video it is from, relative to the folder above ``MS3_Extend``; a bare name lies in ``VGGSound/``.
             Empty where the list was not published.
     """
 

@@ -140,7 +140,7 @@ def test_distant_frames_from_the_csv_or_from_the_pictures(tmp_path: Path) -> Non
         read_distant_index(tmp_path)
     for path in ("/etc/passwd", "VGGSound/../../a.mp4", ""):
         write_distant_index(tmp_path / "own", [DistantFrame("1", path)])
-        with pytest.raises(AvsegError, match="line 2.*not a plain name"):
+        with pytest.raises(AvsegError, match=r"line 2.*not a plain name"):
             read_distant_index(tmp_path / "own")
     write_distant_index(tmp_path / "own", [*frames, frames[0]])
     with pytest.raises(AvsegError, match="same n"):
