@@ -54,7 +54,7 @@ class Knobs:
     motion_sounding: float = 0.8  # P(move | sounding)
     motion_silent: float = 0.4  # P(move | silent)
     motion_clutter: float = 0.1
-    motion_amplitude: float = 1.0
+    motion_amplitude: tuple[float, float] = (0.25, 1.25)  # of each mover, even in logarithm
     loudness_correlation: float = 0.5  # of a mover's amplitude with the loudness that it follows
     # camera and appearance
     camera: float = 1.0  # strength of drift, jitter and parallax
@@ -116,8 +116,8 @@ EDITIONS: dict[str, Knobs] = {
         area=(0.06, 0.30),
         clutter=(1, 3),
         unseen_objects=0.0,
-        camera=0.5,
-        camera_still=0.4,
+        motion_silent=0.5,
+        camera=0.7,
         snr_db=(10.0, 20.0),
         grain=(1.0, 4.0),
         blur=(0.0, 0.5),

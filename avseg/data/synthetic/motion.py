@@ -66,7 +66,7 @@ def move(rng: np.random.Generator, layer: Layer, kind: str, amplitude: Curve, si
         knobs: the settings.
     """
     time = np.arange(knobs.frames) / knobs.fps
-    far = amplitude * knobs.motion_amplitude
+    far = amplitude * np.exp(rng.uniform(*np.log(knobs.motion_amplitude)))
     if kind == "shake":
         frequency, direction = rng.uniform(3, 6), rng.uniform(0, 2 * np.pi)
         path = far * 0.045 * size * _wave(rng, time, frequency)
