@@ -1,0 +1,106 @@
+"""Eq. 2: flow refines the pyramid, starting from nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avseg.config import ModelConfig, WeightsConfig
+from avseg.errors import AvsegError
+from avseg.models.motion import FlowEncoder, MotionBranch
+
+RANDOM = WeightsConfig(flow="none")
+
+
+def config(**changes: object) -> ModelConfig:
+    return ModelConfig(width=8, dilations=(1, 2), **changes)  # type: ignore[arg-type]
+
+
+def pyramid() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 8, 64 // stride, 96 // stride, generator=generator) for stride in (4, 8, 16, 32)]
+
+
+def fill(branch: MotionBranch) -> None:
+    for parameter in branch.refine.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+
+
+def test_sum_starts_as_the_base_model_and_then_learns() -> None:
+    torch.manual_seed(0)
+    branch, flow, maps = MotionBranch(config(), RANDOM), torch.randn(2, 2, 64, 96), pyramid()
+    for refined, image in zip(branch(maps, flow), maps, strict=True):
+        assert torch.equal(refined, image)
+    optimiser = torch.optim.SGD(branch.parameters(), lr=0.1)
+    for step in range(2):
+        optimiser.zero_grad()
+        sum(item.square().mean() for item in branch(maps, flow)).backward()  # type: ignore[union-attr]
+        stem = branch.encoder.conv1.weight.grad
+        assert stem is not None
+        assert bool(stem.any()) == (step == 1)
+        optimiser.step()
+
+
+def test_sum_is_equation_2() -> None:
+    torch.manual_seed(0)
+    branch, flow, maps = MotionBranch(config(), RANDOM).eval(), torch.randn(2, 2, 64, 96), pyramid()
+    fill(branch)
+    features = branch.encoder(flow)[0]
+    for refined, image, refine in zip(branch(maps, flow), maps, branch.refine, strict=True):
+        motion = F.interpolate(refine(features), image.shape[-2:], mode="bilinear", align_corners=False)
+        torch.testing.assert_close(refined, image + motion)
+
+
+def test_normalised_divides_before_and_after() -> None:
+    torch.manual_seed(0)
+    branch, flow, maps = (
+        MotionBranch(config(flow_fusion="normalised"), RANDOM).eval(),
+        torch.randn(2, 2, 64, 96),
+        pyramid(),
+    )
+    result = branch(maps, flow)
+    for item in result:
+        torch.testing.assert_close(item.norm(dim=1), torch.ones_like(item[:, 0]))
+    louder = branch([10 * item for item in maps], flow)
+    torch.testing.assert_close(louder[2], result[2])
+    assert not torch.allclose(branch(maps, 0 * flow)[0], result[0])
+
+
+def test_four_stages_read_a_stage_each() -> None:
+    branch = MotionBranch(config(flow_stages=4), RANDOM)
+    assert [item.branches[0].in_channels for item in branch.refine] == [64, 128, 256, 512]
+    assert [tuple(item.shape[1:]) for item in branch.encoder(torch.zeros(1, 2, 64, 64))] == [
+        (64, 16, 16),
+        (128, 8, 8),
+        (256, 4, 4),
+        (512, 2, 2),
+    ]
+
+
+def test_torchvision_weights_with_an_averaged_stem(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    whole = FlowEncoder(4).state_dict()
+    rgb = torch.randn(64, 3, 7, 7)
+    file = tmp_path / "resnet18.pth"
+    torch.save({**whole, "conv1.weight": rgb, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, file)
+    encoder = MotionBranch(config(), WeightsConfig(flow=str(file))).encoder
+    assert torch.equal(encoder.layer1[1].conv2.weight, whole["layer1.1.conv2.weight"])
+    for channel in (0, 1):
+        torch.testing.assert_close(encoder.conv1.weight[:, channel], rgb.mean(dim=1))
+    torch.save({"conv1.weight": rgb}, file)
+    with pytest.raises(AvsegError, match=r"resnet18\.pth .*bn1\.weight is missing"):
+        MotionBranch(config(), WeightsConfig(flow=str(file)))
+
+
+def test_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("avseg.models.motion.RESNET18_URL", (tmp_path / "resnet18-5c106cde.pth").as_uri())
+    with pytest.raises(AvsegError, match=r"weights\.flow=FILE.*weights\.flow=none"):
+        MotionBranch(config(), WeightsConfig())
+
+
+def test_unknown_fusion() -> None:
+    with pytest.raises(AvsegError, match=r"model\.flow_fusion is 'product'"):
+        MotionBranch(config(flow_fusion="product"), None)
