@@ -110,7 +110,7 @@ class MotionBranch(nn.Module):
         if len(motion) == 1:
             motion = motion * 4
         return [
-            self._fuse(image, _resize(refine(features), image.shape[-2:]))
+            self._fuse(image, refine.sampled(features, (image.shape[-2], image.shape[-1])))
             for image, features, refine in zip(pyramid, motion, self.refine, strict=True)
         ]
 
@@ -118,10 +118,6 @@ class MotionBranch(nn.Module):
         if self.fusion == "sum":
             return image + motion
         return F.normalize(F.normalize(image, dim=1) + F.normalize(motion, dim=1), dim=1)
-
-
-def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
 def two_channel_stem(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,14 +14,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from avseg.config import Config
-from avseg.data.avsbench import Layout, read_index
-from avseg.data.datamodule import TrainingData, evaluation_clips, training_data
+from avseg.data.avsbench import read_index
+from avseg.data.datamodule import StepDataset, TrainingData, evaluation_clips, training_data
 from avseg.data.embeddings import audio_embeddings
+from avseg.data.loader import ordered_loader
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
 from avseg.models import AVSModel, build, load
 from avseg.models.base import load_state
-from avseg.models.encoders import weights_fingerprint
+from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
 from avseg.training.logs import MetricsCSV, StepProgress
 from avseg.training.task import AVSTask
@@ -64,7 +65,7 @@ def train(config: Config) -> RunResult:
     rank, world = trainer.global_rank, trainer.world_size
     data = training_data(config, rank=rank, world_size=world)
     if model.audio_encoder.frozen:
-        data.embeddings = _embeddings(config, model)
+        data = _with_embeddings(data, model)
     first_step = _steps_done(checkpoint) if resumed else 0
     _attach_logs(trainer, folder, config, data, first_step)
 
@@ -74,7 +75,7 @@ def train(config: Config) -> RunResult:
             temporary.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
 
     task = AVSTask(model, config, data.total_steps, data.steps_per_epoch)
-    loaders = _Loaders(data, config, rank, world)
+    loaders = _Loaders(data)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*(does not have many workers|lr_scheduler|GPU available|srun).*")
         trainer.fit(task, datamodule=loaders, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
@@ -120,27 +121,31 @@ def build_trainer(config: Config) -> pl.Trainer:
 
 
 class _Loaders(pl.LightningDataModule):
-    """Gives the Trainer each epoch's steps and the validation videos."""
+    """Gives the Trainer each epoch's steps and the validation videos, shared out over processes."""
 
-    def __init__(self, data: TrainingData, config: Config, rank: int, world: int):
+    def __init__(self, data: TrainingData):
         super().__init__()
-        self.data, self.config, self.rank, self.world = data, config, rank, world
+        self.data = data
+        self.steps = StepDataset(data)  # one for the whole run: it holds the cache
 
     def train_dataloader(self) -> Any:
         assert self.trainer is not None
         first = self.trainer.current_epoch * self.data.steps_per_epoch
-        return self.data.loader(first, first + self.data.steps_per_epoch)
+        workers = self.data.config.data.workers
+        return ordered_loader(self.steps, range(first, first + self.data.steps_per_epoch), workers)
 
     def val_dataloader(self) -> Any:
-        data = self.config.data
+        data, config = self.data, self.data.config
         return evaluation_clips(
-            data.root,
-            data.subset,
+            config.data.root,
+            config.data.subset,
             "val",
-            self.config.model.inputs,
-            workers=data.workers,
-            rank=self.rank,
-            world_size=self.world,
+            config.model.inputs,
+            config.data.workers,
+            flow=data.flow,
+            embeddings=data.embeddings,
+            rank=data.rank,
+            world_size=data.world_size,
         )
 
 
@@ -175,12 +180,15 @@ def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: Traini
         trainer.callbacks.append(StepProgress(f"training {folder.name}", data.total_steps))
 
 
-def _embeddings(config: Config, model: AVSModel) -> dict[str, torch.Tensor]:
+def _with_embeddings(data: TrainingData, model: AVSModel) -> TrainingData:
     """§5.4: the frozen audio encoder's embeddings, computed once and stored."""
-    videos = read_index(config.data.root, config.data.subset)
-    layout = Layout(config.data.root, config.data.subset)
-    fingerprint = weights_fingerprint(model.audio_encoder)
-    return audio_embeddings(layout, videos, model.audio_encoder, fingerprint, "cpu")
+    encoder, fingerprint = model.audio_encoder, weights_fingerprint(model.audio_encoder)
+    validation = [v for v in read_index(data.layout.root, data.layout.subset) if v.split == "val"]
+    embeddings = audio_embeddings(data.layout, [*data.videos, *validation], encoder, fingerprint, "cpu")
+    if data.distant_layout is None:
+        return data.with_embeddings(embeddings)
+    distant = audio_embeddings(data.distant_layout, data.distant_frames, encoder, fingerprint, "cpu")
+    return data.with_embeddings(embeddings, distant)
 
 
 def _steps_done(checkpoint: Path) -> int:
