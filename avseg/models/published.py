@@ -11,19 +11,24 @@ from avseg.config import InputConfig, ModelConfig
 from avseg.errors import AvsegError
 from avseg.models.base import build
 from avseg.models.foreign import Names, Origin, adopt, pvt_authors, torchvision_resnet
+from avseg.models.published_avsegformer import is_avsegformer, published_avsegformer
 from avseg.models.vggish import VGGISH_UNUSED, VGGish
 
-Kind = Literal["tpavi", "vggish", "resnet50", "pvt_v2_b5"]
+__all__ = ["Kind", "published_avsegformer", "published_tpavi", "published_vggish", "recognise"]
+
+Kind = Literal["tpavi", "avsegformer", "vggish", "resnet50", "pvt_v2_b5"]
 
 
 def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
-    """Which published model a state dict is: ``tpavi``, ``vggish``, or the encoders ``resnet50`` and ``pvt_v2_b5``.
+    """Which published model a state dict is: a base model, ``vggish``, or the encoders ``resnet50`` and ``pvt_v2_b5``.
 
     Raises:
         AvsegError: none of them.
     """
     if "tpavi_b1.theta.weight" in state or "tpavi_b4.theta.weight" in state:
         return "tpavi"
+    if is_avsegformer(state):
+        return "avsegformer"
     if "features.0.weight" in state and "embeddings.0.weight" in state:
         return "vggish"
     if "bn1.weight" in state and "layer4.0.conv3.weight" in state:
@@ -32,8 +37,8 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
         return "pvt_v2_b5"
     first = ", ".join(list(state)[:3])
     raise AvsegError(
-        f"{source} is not a checkpoint that is known here (it begins with {first}): give one of TPAVI, VGGish, "
-        "torchvision's ResNet-50 or PVT-v2-b5."
+        f"{source} is not a checkpoint that is known here (it begins with {first}): give one of TPAVI, AVSegFormer, "
+        "VGGish, torchvision's ResNet-50 or PVT-v2-b5."
     )
 
 

@@ -15,7 +15,7 @@ from avseg.models.vggish import VGGISH_UNUSED
 
 def is_avsegformer(state: dict[str, Tensor]) -> bool:
     """Whether a state dict is a published AVSegFormer's, to judge by its names."""
-    return "head.query_generator.query.weight" in state
+    return any(name.startswith("head.query_generator.") for name in state)
 
 
 def published_avsegformer(state: dict[str, Tensor], source: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -45,7 +45,8 @@ def published_avsegformer(state: dict[str, Tensor], source: str | Path) -> tuple
 
 
 def _config(state: dict[str, Tensor]) -> ModelConfig:
-    motion = "head.flownet.conv1.weight" in state
+    motion = any(name.startswith("head.flownet.") for name in state)
+    bias = any(re.match(r"head\.query_generator\..*_attn\.in_proj_bias$", name) for name in state)
     return ModelConfig(
         base="avsegformer",
         image_encoder="pvt_v2_b5" if "backbone.patch_embed1.proj.weight" in state else "resnet50",
@@ -55,7 +56,7 @@ def _config(state: dict[str, Tensor]) -> ModelConfig:
         flow_stages=1,
         # Frames are independent: with UFE one labelled frame at a time was trained on, without, whole clips.
         frames_per_clip=1 if motion else 5,
-        options={"generator_bias": "head.query_generator.layers.0.self_attn.in_proj_bias" in state, "dice": "squared"},
+        options={"generator_bias": bias, "dice": "squared"},
         inputs=InputConfig(flow_encoding="published"),
     )
 
