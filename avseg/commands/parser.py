@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import re
+import shutil
 import sys
+import textwrap
 import types
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
@@ -77,12 +79,18 @@ class Parser(ArgumentParser):
 
     def format_help(self, *args: Any) -> str:
         """Help in plain text (docstrings mark code with double backticks), the example last and not rewrapped."""
-        return super().format_help(*args).replace("``", "") + self.example
+        width = shutil.get_terminal_size().columns
+        lines = []
+        for line in super().format_help(*args).replace("``", "").splitlines():
+            # argparse does not wrap the titles of groups.
+            title = not line.startswith((" ", "usage:")) and len(line) > width
+            lines += textwrap.wrap(line, width) if title else [line]
+        return "\n".join(lines) + "\n" + self.example
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one sentence about what was asked wrongly and leave with exit code 2."""
         known = _options(self)
-        sentence = _sentence(message, known, self)
+        sentence = _sentence(message, known, self, self.arguments)
         config = _value_of("--config", self.arguments)
         typed = [text.split("=")[0] for text in self.arguments if text.startswith("--") and text != "--config"]
         if config and config not in sentence and not any(text in sentence for text in typed):
@@ -104,7 +112,7 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
     return None
 
 
-def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentParser) -> str:
+def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentParser, arguments: list[str]) -> str:
     """jsonargparse's message about a mistake as one sentence that names the option and the mend."""
     flat = " ".join(message.split())
     if match := re.search(r"unrecognized arguments: (\S+)", flat, re.IGNORECASE):
@@ -116,7 +124,8 @@ def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentP
     if match := re.search(r"argument (--\S+): expected one argument", flat):
         return f"{match[1]} needs a value: {describe(known.get(match[1]))}."
     if match := re.search(r"File does not exist: '([^']*)'", flat):
-        return f"{match[1]} does not exist: check the path."
+        typed = _value_of("--config", arguments)
+        return f"{typed if typed and match[1].endswith(typed) else match[1]} does not exist: check the path."
     if match := re.search(r"Problems parsing config: (.*)", flat):
         where = re.search(r"line (\d+)", match[1])
         return f"the file is not YAML that can be read{f' (line {where[1]})' if where else ''}: correct it."
@@ -124,7 +133,8 @@ def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentP
         option = f"--{match[1]}" if f"--{match[1]}" in known else match[1].upper()
         given = re.search(r"(?:Got value|Given value): (.*)$|Unable to load config ['\"](.*?)['\"]", flat)
         action = known.get(option) or next((a for a in parser._actions if a.dest == match[1]), None)
-        value = f", not {next(text for text in given.groups() if text is not None)}" if given else ""
+        text = next(text for text in given.groups() if text is not None) if given else _value_of(option, arguments)
+        value = "" if text is None else f", not {text}"
         return f"{option} takes {describe(action)}{value}."
     return flat[0].upper() + flat[1:] + ("" if flat.endswith(".") else ".")
 
