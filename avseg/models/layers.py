@@ -1,7 +1,9 @@
 """Layers that base models and the flow branch share."""
 
 from collections.abc import Sequence
+from itertools import product
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ class PyramidConvolution(nn.Module):
         """`forward`, resized bilinearly to ``size`` (align_corners=False), for as little work as that needs.
 
         Shrinking by an even factor s reads the mean of 2×2 pixels at every s-th place, and a mean commutes with a
-        convolution: so the input is averaged and the convolution has stride s, for s² times fewer multiplications.
+        convolution: so the input is averaged and convolved only there, for s² times fewer multiplications.
         """
         factors = [side // wanted for side, wanted in zip(x.shape[-2:], size, strict=True)]
         factor = factors[0]
@@ -39,8 +41,29 @@ class PyramidConvolution(nn.Module):
             return self(x)
         if not exact or factor % 2:
             return F.interpolate(self(x), size, mode="bilinear", align_corners=False)
-        first, *others = [_dilated_and_shrunk(branch, x, factor) for branch in self.branches]
-        return sum(others, start=first)
+        return self._shrunk(x, size, factor)
+
+    def _shrunk(self, x: Tensor, size: tuple[int, int], factor: int) -> Tensor:
+        """All convolutions at every ``factor``-th place (even) of the map's 2×2 means, as one matrix product."""
+        branches = [branch for branch in self.branches if isinstance(branch, nn.Conv2d)]
+        # Taps farther out than the map only ever see padding.
+        reach = max([b.dilation[0] for b in branches if b.dilation[0] < max(x.shape[-2:])], default=0)
+        margin = -(-reach // factor) * factor
+        # Zeros are laid around first: the mean of a border pixel and the padding beside it is half the pixel.
+        means = F.avg_pool2d(F.pad(x, (margin, margin + 1) * 2), 2, stride=1).permute(0, 2, 3, 1)
+        # Pixels that are ``factor`` apart lie together, so that every tap is a plain window of one of these maps.
+        phases = [row.unbind(3) for row in means.unflatten(2, (-1, factor)).unflatten(1, (-1, factor)).unbind(2)]
+        taps, weights = [], []
+        for branch in branches:
+            offsets = [margin + factor // 2 - 1 + branch.dilation[0] * tap for tap in (-1, 0, 1)]
+            near_rows, near_columns = ([1] if branch.dilation[0] >= side else [0, 1, 2] for side in x.shape[-2:])
+            for row, column in product(near_rows, near_columns):
+                (top, row_phase), (left, column_phase) = divmod(offsets[row], factor), divmod(offsets[column], factor)
+                window = phases[row_phase][column_phase][:, top : top + size[0], left : left + size[1]]
+                taps.append(window)
+                weights.append(branch.weight[:, :, row, column])
+        bias = torch.stack([branch.bias for branch in branches if branch.bias is not None]).sum(dim=0)
+        return F.linear(torch.cat(taps, dim=3), torch.cat(weights, dim=1), bias).permute(0, 3, 1, 2)
 
 
 def _dilated(branch: nn.Module, x: Tensor) -> Tensor:
@@ -57,16 +80,3 @@ def _dilated(branch: nn.Module, x: Tensor) -> Tensor:
     rows, columns = (slice(1, 2) if out else slice(None) for out in outside)
     padding = [0 if out else dilation for out in outside]
     return F.conv2d(x, branch.weight[:, :, rows, columns], branch.bias, padding=padding, dilation=dilation)
-
-
-def _dilated_and_shrunk(branch: nn.Module, x: Tensor, factor: int) -> Tensor:
-    """A dilated 3×3 convolution at every ``factor``-th place of the map's 2×2 means, ``factor`` even."""
-    assert isinstance(branch, nn.Conv2d)
-    dilation = branch.dilation[0]
-    offset = factor // 2 - 1
-    if all(dilation >= side for side in x.shape[-2:]):  # the centre tap alone, as in `_dilated`
-        means = F.avg_pool2d(x, 2, stride=1)[..., offset::factor, offset::factor]
-        return F.conv2d(means, branch.weight[:, :, 1:2, 1:2], branch.bias)
-    # Zeros are laid around first: the mean of a border pixel and the padding beside it is half the pixel.
-    means = F.avg_pool2d(F.pad(x, [dilation] * 4), 2, stride=1)[..., offset:, offset:]
-    return F.conv2d(means, branch.weight, branch.bias, stride=factor, dilation=dilation)
