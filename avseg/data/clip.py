@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class Batch:
 
     def to(self: B, device: torch.device | str, non_blocking: bool = False) -> B:
         """The batch with every tensor on ``device``."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=non_blocking)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
@@ -72,7 +72,7 @@ class Batch:
 
     def pin_memory(self: B) -> B:
         """The batch in page-locked memory (called by a DataLoader that feeds a GPU)."""
-        pinned = {
+        pinned: dict[str, Any] = {
             field.name: value.pin_memory()
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)

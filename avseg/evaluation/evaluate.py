@@ -161,7 +161,7 @@ def _evaluate(
             if inputs.audio is None:
                 inputs = replace(inputs, audio=model.embed_audio(inputs.log_mel))
             for frames_per_clip, found in zip(protocols, videos, strict=True):
-                found += _score(batch, _logits(model, inputs, batch, frames_per_clip))
+                found += _score(batch, video_logits(model, inputs, batch, frames_per_clip))
     finally:
         model.train(training)
     if not videos[0]:
@@ -169,7 +169,7 @@ def _evaluate(
     return [Scores(f"T={t}", tuple(found)) for t, found in zip(protocols, videos, strict=True)]
 
 
-def _logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_per_clip: Protocol) -> Tensor:
+def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_per_clip: Protocol) -> Tensor:
     """Logits ``(B, T, 1, H, W)``, the T frames predicted together or each alone."""
     size = inputs.frames.shape[:2]
     if frames_per_clip == 5:

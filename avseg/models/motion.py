@@ -109,10 +109,12 @@ class MotionBranch(nn.Module):
         motion = self.encoder(flow)
         if len(motion) == 1:
             motion = motion * 4
-        return [
-            self._fuse(image, refine.sampled(features, (image.shape[-2], image.shape[-1])))
-            for image, features, refine in zip(pyramid, motion, self.refine, strict=True)
-        ]
+        refined = []
+        for image, features, refine in zip(pyramid, motion, self.refine, strict=True):
+            assert isinstance(refine, PyramidConvolution)
+            height, width = image.shape[-2:]
+            refined.append(self._fuse(image, refine.sampled(features, (height, width))))
+        return refined
 
     def _fuse(self, image: Tensor, motion: Tensor) -> Tensor:
         if self.fusion == "sum":

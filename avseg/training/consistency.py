@@ -195,8 +195,8 @@ class EMATeacher:
     @torch.no_grad()
     def update(self, student: AVSModel) -> None:
         """Move the average towards ``student``; batch-norm statistics and counters are copied."""
-        for own, new in zip(self.model.parameters(), student.parameters(), strict=True):
-            own.lerp_(new.detach(), 1 - self.decay)
+        for average, weight in zip(self.model.parameters(), student.parameters(), strict=True):
+            average.lerp_(weight.detach(), 1 - self.decay)
         for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
             own.copy_(new)
 

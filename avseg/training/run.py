@@ -1,6 +1,7 @@
 """A configuration -> data, model, Trainer -> a run folder."""
 
 import json
+import logging
 import time
 import warnings
 from dataclasses import dataclass
@@ -77,8 +78,10 @@ def train(config: Config) -> RunResult:
     task = AVSTask(model, config, data.total_steps, data.steps_per_epoch)
     loaders = _Loaders(data)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*(does not have many workers|lr_scheduler|GPU available|srun).*")
+        warnings.filterwarnings("ignore", module="lightning")  # advice on settings that are chosen here on purpose
         trainer.fit(task, datamodule=loaders, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
+    if not trainer.interrupted:
+        trainer.save_checkpoint(checkpoint)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.is_global_zero:
@@ -99,8 +102,9 @@ def start_from(model: AVSModel, folder: str) -> None:
 
 
 def build_trainer(config: Config) -> pl.Trainer:
-    """The Lightning Trainer of a run, without its loggers and callbacks."""
+    """The Lightning Trainer of a run; its loggers are attached once the data are known."""
     run = config.run
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return pl.Trainer(
         accelerator=run.accelerator,
         devices=run.devices,
@@ -111,7 +115,7 @@ def build_trainer(config: Config) -> pl.Trainer:
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=True,
-        callbacks=_checkpoints(Path(run.out)),
+        callbacks=_checkpoints(Path(run.out), run.validate_every),
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -161,9 +165,13 @@ def _check(config: Config) -> None:
         )
 
 
-def _checkpoints(folder: Path) -> list[pl.Callback]:
-    """The last state, and the best by validation mIoU. Both are written when an epoch has ended, whole."""
-    shared: dict[str, Any] = {"dirpath": folder / "checkpoints", "save_on_train_epoch_end": True}
+def _checkpoints(folder: Path, every: int) -> list[pl.Callback]:
+    """The last state, and the best by validation mIoU. Both are written when a validated epoch has ended, whole."""
+    shared: dict[str, Any] = {
+        "dirpath": folder / "checkpoints",
+        "save_on_train_epoch_end": True,
+        "every_n_epochs": every,
+    }
     last = ModelCheckpoint(filename="last", enable_version_counter=False, save_top_k=1, monitor=None, **shared)
     best = ModelCheckpoint(
         filename="best", enable_version_counter=False, save_top_k=1, monitor="val/miou", mode="max", **shared
@@ -177,7 +185,9 @@ def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: Traini
         TensorBoardLogger(str(folder), name="", version="tensorboard"),
     ]
     if config.run.progress and trainer.is_global_zero:
-        trainer.callbacks.append(StepProgress(f"training {folder.name}", data.total_steps))
+        trainer.callbacks.append(  # type: ignore[attr-defined]
+            StepProgress(f"training {folder.name}", data.total_steps)
+        )
 
 
 def _with_embeddings(data: TrainingData, model: AVSModel) -> TrainingData:

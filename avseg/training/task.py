@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from avseg.config import Config, model_config_to_dict
 from avseg.data.clip import LabelledBatch, TrainBatch
 from avseg.errors import AvsegError
+from avseg.evaluation.evaluate import Protocol, video_logits
 from avseg.evaluation.metrics import FScore, MeanJaccard
 from avseg.models import AVSModel, normalise
 from avseg.training.consistency import Draws, EMATeacher, loss_count, mix_seed, ufe_losses
@@ -43,6 +44,7 @@ class AVSTask(pl.LightningModule):
         self.ema = EMATeacher(model, config.ufe.ema_decay) if config.ufe.teacher == "ema" else None
         self.teacher_average: nn.Module | None = self.ema.model if self.ema else None  # registered: saved, moved
         self.jaccard, self.f_score = MeanJaccard(), FScore()
+        self.protocol: Protocol = 5 if config.model.frames_per_clip == 5 else 1
         self.latest: dict[str, float] = {}
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
@@ -102,9 +104,15 @@ class AVSTask(pl.LightningModule):
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Score one validation video at the T of training."""
         assert batch.masks is not None
-        logits = predict_frames(self.model, batch, self.config.model.frames_per_clip)
+        inputs = normalise(batch, self.model.config)
+        logits = video_logits(self.model, inputs, batch, self.protocol)
         self.jaccard.update(logits, batch.masks)
         self.f_score.update(logits, batch.masks)
+
+    def on_train_epoch_end(self) -> None:
+        """Put what was logged on disk, so that a run can be watched."""
+        for logger in self.loggers:
+            logger.save()
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/miou`` and ``val/f_score``."""
@@ -152,17 +160,3 @@ class AVSTask(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are ours to move."""
         return batch.to(device, non_blocking=True)
-
-
-@torch.no_grad()
-def predict_frames(model: AVSModel, batch: LabelledBatch, frames_per_clip: int) -> Tensor:
-    """Logits ``(B, T, 1, H, W)`` for a batch of whole videos, seen ``frames_per_clip`` frames at a time."""
-    inputs = normalise(batch, model.config)
-    if frames_per_clip == 1 and inputs.frames.shape[1] != 1:
-        shape = inputs.frames.shape[:2]
-        for name in ("frames", "flow", "log_mel", "audio"):
-            value = getattr(inputs, name)
-            if value is not None:
-                setattr(inputs, name, value.flatten(0, 1).unsqueeze(1))
-        return model.predict(inputs).logits.squeeze(1).unflatten(0, shape)
-    return model.predict(inputs).logits
