@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
-from avseg.models.weights import weights_fingerprint
 
 EMBEDDING = 128
 
@@ -23,10 +22,6 @@ class AudioEncoder(nn.Module):
         """Keep the weights, and the statistics of any norm, as they are from now on."""
         self.frozen = True
         self.eval().requires_grad_(False)
-
-    def fingerprint(self) -> str:
-        """`avseg.models.weights.weights_fingerprint` of this encoder: the key of stored embeddings."""
-        return weights_fingerprint(self)
 
 
 class AudioCNN(AudioEncoder):

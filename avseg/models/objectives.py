@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,7 @@ def masked_bce(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         masks: The same shape: bool, or float in [0, 1] (pseudo masks).
         valid: The same shape, bool; or float weights of pixels.
     """
+    logits = at_least_single(logits)
     weight = valid.to(logits.dtype).flatten(2)
     each = F.binary_cross_entropy_with_logits(logits.flatten(2), masks.to(logits.dtype).flatten(2), reduction="none")
     per_frame = (each * weight).sum(dim=2) / weight.sum(dim=2).clamp(min=1e-6)
@@ -36,6 +38,7 @@ def dice_loss(
             without the squares.
         epsilon: ε of the denominator.
     """
+    logits = at_least_single(logits)
     weight = valid.to(logits.dtype).flatten(2)
     probability = logits.sigmoid().flatten(2) * weight
     target = masks.to(logits.dtype).flatten(2) * weight
@@ -48,3 +51,8 @@ def mean_of_labelled(per_frame: Tensor, valid: Tensor) -> Tensor:
     """The mean of ``per_frame`` ``(B, T)`` over the frames of ``valid`` ``(B, T, 1, H, W)`` with any valid pixel."""
     labelled = valid.flatten(2).gt(0).any(dim=2).to(per_frame.dtype)
     return (per_frame * labelled).sum() / labelled.sum().clamp(min=1)
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """``x`` in float32 or better, which sums over thousands of pixels need."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -13,7 +13,7 @@ from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, options_from, register
 from avseg.models.encoders import channels_of
 from avseg.models.layers import PyramidConvolution
-from avseg.models.objectives import masked_bce, mean_of_labelled
+from avseg.models.objectives import at_least_single, masked_bce, mean_of_labelled
 
 
 @dataclass
@@ -200,10 +200,12 @@ def matching_loss(prediction: Prediction, valid: Tensor, kind: str) -> Tensor:
         kind: ``cosine``: ``-log(relu(cos(pooled, audio)) + 1e-6)``; ``kl``: Kullback-Leibler divergence of the
             softmaxed pooled features from the softmaxed audio.
     """
-    probability = prediction.logits.detach().sigmoid().flatten(0, 1)
+    probability = at_least_single(prediction.logits.detach()).sigmoid().flatten(0, 1)
     losses = []
     for item, sound in zip(prediction.aux["maps"], prediction.aux["audio"], strict=True):
-        cover = F.adaptive_avg_pool2d(probability, item.shape[-2:]).unflatten(0, item.shape[:2]) > 0.5
+        item, sound = at_least_single(item), at_least_single(sound)
+        rows, columns = item.shape[-2:]
+        cover = F.adaptive_avg_pool2d(probability, (rows, columns)).unflatten(0, item.shape[:2]) > 0.5
         cover = cover.to(item.dtype)
         pooled = (item * cover).sum(dim=(3, 4)) / (cover.sum(dim=(3, 4)) + 1e-6)
         if kind == "cosine":

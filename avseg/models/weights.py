@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -94,14 +93,10 @@ def download(url: str, option: str) -> Path:
 
 def sha256(file: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow(stream)
-
-
-def _slow(stream: "Iterable[bytes]") -> str:
     digest = hashlib.sha256()
-    for chunk in stream:
-        digest.update(chunk)
+    with open(file, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -59,3 +59,11 @@ def test_bool_masks_and_soft_ones_agree(batch: tuple[Tensor, Tensor, Tensor]) ->
     hard = masks > 0.5
     assert torch.equal(masked_bce(logits, hard, valid), masked_bce(logits, hard.float(), valid))
     assert math.isfinite(masked_bce(logits * 1e4, hard, valid))
+
+
+@pytest.mark.parametrize("loss", [masked_bce, dice_loss])
+def test_half_precision_logits_are_summed_in_single(loss: object, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    assert callable(loss)
+    logits, masks, valid = batch
+    rounded = logits.bfloat16()
+    assert torch.equal(loss(rounded, masks, valid), loss(rounded.float(), masks, valid))

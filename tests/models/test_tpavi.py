@@ -110,6 +110,19 @@ def test_starts_deaf_as_published_unless_asked() -> None:
         assert not torch.equal(hearing(frames, audio).logits, hearing(frames, audio + 1).logits)
 
 
+def test_bfloat16_training_step_is_close_to_single_precision() -> None:
+    model = small(options={"initial_gain": 1.0}, neighbouring_frames=True)
+    inputs = torch.randn(4, 1, 3, 64, 64), torch.randn(4, 1, 128), torch.randn(4, 1, 2, 64, 64)
+    masks, valid = torch.rand(4, 1, 1, 64, 64), torch.ones(4, 1, 1, 64, 64, dtype=torch.bool)
+    expected = model.loss(model(*inputs), masks, valid)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = model.loss(model(*inputs), masks, valid)
+    for name, term in terms.items():
+        torch.testing.assert_close(term, expected[name], rtol=0.1, atol=0.01)
+    sum(terms.values()).backward()  # type: ignore[union-attr]
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+
+
 def test_stages_say_where_sound_is_heard() -> None:
     model = small(options={"stages": [3, 4]})
     prediction = model(torch.randn(1, 1, 3, 64, 64), torch.randn(1, 1, 128))
