@@ -13,6 +13,7 @@ from avseg.errors import AvsegError
 
 # Name -> module in avseg.commands, function there (whose parser is FUNCTION_parser), one line of help.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("learning", "demo", "see the whole job run on a small generated benchmark"),
     "data synth": ("data", "synth", "write the generated benchmark"),
     "data stamps": ("data", "stamps", "fetch pictures and sounds for the generated benchmark"),
     "data prepare": ("data", "prepare", "turn raw videos into frames, sound and flow"),
@@ -109,7 +110,7 @@ def _overview(group: str = "") -> str:
             "usage: avseg COMMAND ...\n\nAudio-visual segmentation: mark, in every frame of a video, the pixels of the "
             "\nobjects that make the sound.\n"
         )
-        example = "avseg segment concert.mp4 --checkpoint runs/demo/ufe --out segmented"
+        example = "avseg demo\n  avseg segment concert.mp4 --checkpoint runs/demo/ufe --out segmented"
     lines = [f"  {name:<15}{line}" for name, (_, _, line) in COMMANDS.items() if name.startswith(group)]
     tail = "options:\n  -h, --help     show this help; COMMAND --help shows a command's\n"
     if not group:

@@ -24,7 +24,9 @@ def synth_parser() -> Parser:
         "avseg data synth bench --subset s4 --videos 200 --seed 0 --objects stamps\n"
         "avseg data prepare bench",
     )
-    parser.add_argument("root", type=str, help="the folder that will hold Single-source/ or Multi-sources/")
+    parser.add_argument(
+        "root", metavar="ROOT", type=str, help="the folder that will hold Single-source/ or Multi-sources/"
+    )
     parser.add_argument("--subset", type=Subset, default="s4", help="which layout and task")
     parser.add_argument("--videos", type=PositiveInt, default=200, help="labelled videos of all splits together")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes")
@@ -36,8 +38,8 @@ def synth_parser() -> Parser:
     parser.add_argument("--backgrounds", type=str | None, help="folder of photographs; generated ones if not given")
     parser.add_argument("--distant", type=NonNegativeInt, default=0, help="further unlabelled videos (ms3 only)")
     parser.add_argument("--edition", type=Literal["full", "small"], default="full", help="small is the demo's")
-    parser.add_argument("--val", type=PositiveInt | None, help="videos for validation instead of 15 %%")
-    parser.add_argument("--test", type=PositiveInt | None, help="videos for testing instead of 15 %%")
+    parser.add_argument("--val", type=PositiveInt | None, help="videos for validation instead of 15 %")
+    parser.add_argument("--test", type=PositiveInt | None, help="videos for testing instead of 15 %")
     parser.add_argument("--size", type=PositiveInt | None, help="pixels of both sides, instead of the edition's")
     parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
     return parser
@@ -94,8 +96,8 @@ def prepare_parser() -> Parser:
         "again, it makes only what is missing.",
         "avseg data prepare AVSBench --subset s4",
     )
-    parser.add_argument("root", type=str, help=_ROOT)
-    parser.add_argument("--subset", type=Subset | None, help="s4 or ms3; those that are there if not given")
+    parser.add_argument("root", metavar="ROOT", type=str, help=_ROOT)
+    parser.add_argument("--subset", type=Subset | None, metavar="{s4,ms3}", help="those that are there if not given")
     parser.add_argument("--size", type=PositiveInt | None, help="side of the frames; that of the masks if not given")
     parser.add_argument("--flow_method", type=Literal["farneback", "dis"], default="farneback", help="optical flow")
     parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
@@ -138,8 +140,8 @@ def check_parser() -> Parser:
         "there is anything.",
         "avseg data check AVSBench --subset s4",
     )
-    parser.add_argument("root", type=str, help=_ROOT)
-    parser.add_argument("--subset", type=Subset | None, help="s4 or ms3; those that are there if not given")
+    parser.add_argument("root", metavar="ROOT", type=str, help=_ROOT)
+    parser.add_argument("--subset", type=Subset | None, metavar="{s4,ms3}", help="those that are there if not given")
     parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
     return parser
 

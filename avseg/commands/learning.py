@@ -1,13 +1,46 @@
-"""``avseg train``, ``evaluate`` and ``compare``."""
+"""``avseg demo``, ``train``, ``evaluate`` and ``compare``."""
 
 import logging
 from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from avseg.commands.console import show
 from avseg.commands.parser import Parser
 from avseg.config import add_config_arguments, config_from_parsed
+
+
+def demo_parser() -> Parser:
+    parser = Parser(
+        "avseg demo",
+        "[options]",
+        "See the whole job run: write a small generated benchmark, prepare it, train a supervised baseline and a model "
+        "with unlabelled frames, evaluate both, segment a video that neither has seen, and write a report. What an "
+        "earlier run with the same options finished is kept.",
+        "avseg demo\navseg demo --objects procedural --out runs/offline",
+    )
+    parser.add_argument("--out", type=str, default="runs/demo", help="folder of everything it writes")
+    parser.add_argument("--seed", type=int, default=0, help="of the benchmark and of training")
+    parser.add_argument("--base", type=str, default="tpavi", help="base model")
+    parser.add_argument(
+        "--objects",
+        type=str,
+        default="auto",
+        help="auto (photographed things with recordings where they can be had), procedural (the built-in set, with "
+        "nothing downloaded), or a folder of cut-outs with sounds",
+    )
+    parser.add_argument("--videos", type=PositiveInt, default=200, help="videos in all")
+    parser.add_argument("--val", type=PositiveInt, default=20, help="of them for validation")
+    parser.add_argument("--test", type=PositiveInt, default=60, help="of them for testing")
+    return parser
+
+
+def demo(options: Any) -> int:
+    from avseg.demo import run_demo
+
+    quiet_lightning()
+    run_demo(**vars(options))
+    return 0
 
 
 def train_parser() -> Parser:

@@ -46,7 +46,14 @@ class _Formatter(DefaultHelpFormatter):
             default = str(default).lower()
         elif isinstance(default, (tuple, list)):
             default = "[" + ",".join(str(item) for item in default) + "]"
-        return f"{text} (default: {default})".replace("%", "%%")
+        return f"{text} (default: {default})"
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        plain = " ".join(text.replace("``", "").split())
+        return textwrap.wrap(plain, width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(ArgumentParser):

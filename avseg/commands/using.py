@@ -27,15 +27,25 @@ def segment_parser() -> Parser:
         "DIR/NAME/masks/*.png, one mask a moment, and DIR/NAME/moments.json.",
         "avseg segment concert.mp4 --checkpoint runs/demo/ufe --out segmented --fps 5",
     )
-    parser.add_argument("video", type=str, help="any video with sound, such as an mp4, mkv, webm or mov")
+    parser.add_argument(
+        "video", metavar="VIDEO", type=str, help="any video with sound, such as an mp4, mkv, webm or mov"
+    )
     parser.add_argument("--checkpoint", type=str, required=True, help="folder of a trained model, or a .ckpt of a run")
     parser.add_argument("--out", type=str, required=True, help="folder for the results")
     parser.add_argument(
-        "--fps", type=PositiveFloat | Literal["all"], default=5.0, help="moments a second, or all frames"
+        "--fps",
+        type=PositiveFloat | Literal["all"],
+        metavar="{FPS,all}",
+        default=5.0,
+        help="moments a second, or every frame",
     )
     parser.add_argument("--start", type=NonNegativeFloat, default=0.0, help="first moment, in seconds")
     parser.add_argument("--end", type=PositiveFloat | None, help="stop before this many seconds")
-    parser.add_argument("--threshold", type=OpenUnitInterval | None, help="probability of a mask's pixels; the model's")
+    parser.add_argument(
+        "--threshold",
+        type=OpenUnitInterval | None,
+        help="least probability of a mask's pixels; the model's own if not given",
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist, which are kept otherwise")
     return parser
