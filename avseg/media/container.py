@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
 
-# Demuxers for lists of other files (which may lie anywhere), for pictures and for text: none of them is a video file.
-_NOT_MEDIA = frozenset({"concat", "dash", "hls", "imf", "image2", "image2pipe", "sdp", "rtsp", "tty", "ffmetadata"})
+# Demuxers for lists of other files (which may lie anywhere, and may be waited for without end), for devices, for
+# pictures and for text: none of them is a video file.
+_NOT_MEDIA = frozenset(
+    {"concat", "dash", "hls", "imf", "image2", "image2pipe", "sdp", "rtp", "rtsp", "sap", "tty", "bin", "ffmetadata"}
+    | {"lavfi", "vapoursynth", "avisynth", "idf", "xbin", "adf", "txd"}
+)
 
 
 class MediaWarning(UserWarning):
@@ -49,7 +54,8 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
         if path.stat().st_size == 0:
             raise AvsegError(f"{path} is empty: copy or download it again.")
         # With the protocol named, a colon or a percent sign in a file's name means nothing.
-        container = av.open(f"file:{path}", mode="r", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        options = {"protocol_whitelist": "file", "format_whitelist": _media_formats()}
+        container = av.open(f"file:{path}", mode="r", options=options, metadata_errors="replace")
     except OSError as error:
         if isinstance(error, PermissionError):
             raise AvsegError(f"{path} may not be read: change its permissions.") from None
@@ -57,9 +63,6 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
     except (FFmpegError, ValueError):
         raise AvsegError(_unreadable(path)) from None
     with container:
-        names = set(container.format.name.split(","))
-        if names & _NOT_MEDIA or any(name.endswith("_pipe") for name in names):
-            raise AvsegError(f"{path} isn't a video or audio file: name one, such as an mp4.")
         yield container
 
 
@@ -147,6 +150,13 @@ def is_stamped(container: InputContainer, stream: VideoStream) -> bool:
 def frame_time(frame: Any) -> Fraction | None:
     """A decoded frame's moment on the file's own clock, in seconds; None where the file doesn't say."""
     return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+
+
+@lru_cache(maxsize=1)
+def _media_formats() -> str:
+    """The demuxers that may open a file, by name."""
+    names = {name for name in av.formats_available if not name.endswith("_pipe")} - _NOT_MEDIA
+    return ",".join(sorted(name for name in names if av.format.ContainerFormat(name).is_input))
 
 
 def _is_cover(stream: VideoStream) -> bool:

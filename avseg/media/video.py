@@ -256,7 +256,8 @@ def _moments(times: Iterable[float] | float, start: float, end: float | None) ->
             raise ValueError(f"moments per second must be positive, not {times}")
         moments = (start + k / rate for k in count())
         return takewhile(lambda moment: end is None or moment < end, moments)
-    return (_finite([t])[0] for t in times if t >= start and (end is None or t < end))
+    finite = (_finite([time])[0] for time in times)
+    return (moment for moment in finite if moment >= start and (end is None or moment < end))
 
 
 def _finite(times: Sequence[float] | np.ndarray) -> list[float]:
