@@ -28,7 +28,8 @@ class MetricsCSV(Logger):
         self.path = Path(path)
         self.rows: list[dict[str, Any]] = []
         if first_step and self.path.is_file():
-            self.rows = [row for row in read_metrics(self.path) if row["step"] <= first_step]
+            before = [row for row in read_metrics(self.path) if row["step"] <= first_step]
+            self.rows = [{**row, "step": int(row["step"])} for row in before]
 
     @property
     def name(self) -> str:

@@ -56,6 +56,8 @@ class AVSTask(pl.LightningModule):
         frozen = batch.step < self.frozen_steps
         if frozen:
             self.model.image_encoder.eval()
+        if self.trainer.world_size == 1:  # under DDP every parameter must take part, so there gradients are dropped
+            self.model.image_encoder.requires_grad_(not frozen)
 
         losses = ufe_losses(batch, self.model, teacher, self.config.ufe, self.config.perturb, draws)
         moves = (batch.step + 1) % optim.accumulate == 0 or batch.step + 1 == self.total_steps
@@ -74,7 +76,7 @@ class AVSTask(pl.LightningModule):
     def _move_weights(self, step: int, frozen: bool) -> None:
         optimiser = self.optimizers()
         assert isinstance(optimiser, pl.core.optimizer.LightningOptimizer)
-        if frozen:  # gradients are dropped, not switched off: under DDP every parameter must take part
+        if frozen:
             self.model.image_encoder.zero_grad(set_to_none=True)
         if self.config.optim.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)

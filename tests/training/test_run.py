@@ -1,0 +1,222 @@
+"""Runs on real prepared data: what they leave, that they resume exactly, and that arms share what they must."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import make_avsbench
+
+from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
+from avseg.errors import AvsegError
+from avseg.models import build, load
+from avseg.training.run import train
+
+VIDEOS = {"train": 8, "val": 2, "test": 2}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    make_avsbench(folder, "s4", VIDEOS, prepared=True)
+    return folder
+
+
+def configuration(root, out, ufe=True, epochs=4, **options):
+    return Config(
+        data=DataConfig(root=str(root), cache=True, workers=0),
+        model=ModelConfig(
+            width=16,
+            dilations=(1, 3),
+            image_encoder="efficientnet_lite0",
+            audio_encoder="cnn",
+            neighbouring_frames=ufe,
+            options={"matching_weight": 0.1, "initial_gain": 1.0},
+            inputs=InputConfig(image_size=64),
+        ),
+        weights=WeightsConfig(image="none", audio="none", flow="none"),
+        ufe=UFEConfig(distant_frames=ufe, burn_in=2, **options),
+        optim=OptimConfig(batch_size=4, epochs=epochs, learning_rate=1e-3, name="adamw", schedule="cosine"),
+        run=RunConfig(out=str(out), seed=3, accelerator="cpu", validate_every=1, progress=False),
+    )
+
+
+def weights(folder):
+    return load(folder).state_dict()
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def rows(folder):
+    with (Path(folder) / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "ufe"
+    return train(configuration(root, out))
+
+
+def test_a_run_leaves_a_model_checkpoints_curves_and_its_origin(finished, root):
+    folder = finished.folder
+    assert finished.steps == 8
+    model = load(folder)
+    assert model.config.neighbouring_frames
+    assert load(folder / "best").config == model.config
+    assert same(weights(folder / "checkpoints" / "last.ckpt"), weights(folder))
+    origin = json.loads((folder / "run.json").read_text())
+    assert origin["seed"] == 3
+    assert origin["steps"] == 8
+    assert origin["torch"] == torch.__version__.split("+")[0] or origin["torch"] == torch.__version__
+    columns = rows(folder)
+    assert {"loss", "loss/bce", "loss/matching", "loss/unsup", "lr", "val/miou", "val/f_score"} <= set(columns[0])
+    assert len([row for row in columns if row["val/miou"]]) == 4
+    assert list((folder / "tensorboard").glob("events*"))
+    # L_unsup appears once the burn-in of 2 epochs (4 steps) is over.
+    assert [bool(row["loss/unsup"]) for row in columns if row["loss"]] == [False, True]
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(finished, root, tmp_path):
+    again = train(configuration(root, tmp_path / "again"))
+    assert same(weights(finished.folder), weights(again.folder))
+
+
+def test_a_killed_run_resumes_bit_for_bit(finished, root, tmp_path):
+    """A real process, killed after some epoch's checkpoint, then continued by another."""
+    out = tmp_path / "killed"
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[3])\n"
+        "from test_run import configuration; from avseg.training.run import train\n"
+        "config = configuration(sys.argv[1], sys.argv[2]); config.run.resume = True; train(config)\n"
+    )
+    here = Path(__file__).resolve().parent
+    environment = {**os.environ, "PYTHONPATH": str(here.parent)}
+    command = [sys.executable, "-c", script, str(root), str(out), str(here)]
+    checkpoint = out / "checkpoints" / "last.ckpt"
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not checkpoint.is_file():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    done = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert done < 8
+    config = configuration(root, out)
+    config.run.resume = True
+    train(config)
+    assert same(weights(out), weights(finished.folder))
+    ours, theirs = (
+        [(row["step"], row["loss"], row["val/miou"]) for row in rows(folder)] for folder in (out, finished.folder)
+    )
+    assert ours == theirs
+
+
+def test_a_finished_folder_is_not_trained_over(finished, root):
+    before = (finished.folder / "model.safetensors").read_bytes()
+    with pytest.raises(AvsegError, match="holds a run already"):
+        train(configuration(root, finished.folder))
+    assert (finished.folder / "model.safetensors").read_bytes() == before
+
+
+def test_arms_share_initial_weights_and_the_labelled_loss_of_burn_in(finished, root, tmp_path):
+    ufe, baseline = configuration(root, "x"), configuration(root, "x", ufe=False)
+    a = build(ufe.model, ufe.weights, seed=3).state_dict()
+    b = build(baseline.model, baseline.weights, seed=3).state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in b)
+    assert {name.split(".")[0] for name in a if name not in b} == {"motion"}
+    # With flow refinement starting at zero, the first step sees the same labelled batch and gives the same loss.
+    run = train(configuration(root, tmp_path / "baseline", ufe=False, epochs=3))
+    first, also = rows(run.folder)[0], rows(finished.folder)[0]
+    assert float(first["loss"]) == pytest.approx(float(also["loss"]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"teacher": "ema", "ema_decay": 0.5},
+        {"student": "joint"},
+        {"unsup_loss": "base"},
+        {"confidence": 0.6, "cutmix_audio": "own"},
+        {"cutmix_audio": "conditional"},
+    ],
+    ids=str,
+)
+def test_every_variant_trains_and_differs(finished, root, tmp_path, options):
+    run = train(configuration(root, tmp_path / "variant", **options))
+    assert not same(weights(run.folder), weights(finished.folder))
+
+
+def test_accumulated_steps_move_weights_once(root, tmp_path):
+    config = configuration(root, tmp_path / "accumulated", ufe=False, epochs=1)
+    config.optim.accumulate = 2
+    config.optim.schedule = "constant"
+    start = build(config.model, config.weights, seed=3)
+    moved = weights(train(config).folder)
+    name = "audio_encoder.embedding.weight"
+    largest = (moved[name] - start.state_dict()[name]).abs().max().item()
+    assert 0 < largest <= 1.05e-3  # Adam's first step moves a weight by the learning rate at most
+
+
+def test_the_frozen_image_encoder_stays(root, tmp_path):
+    config = configuration(root, tmp_path / "frozen", ufe=False, epochs=1)
+    config.optim.freeze_image_encoder = 1
+    start = build(config.model, config.weights, seed=3).state_dict()
+    end = weights(train(config).folder)
+    for name in start:
+        if name.startswith("image_encoder."):
+            assert torch.equal(start[name], end[name]), name
+    assert not same(start, end)
+
+
+def test_a_loss_that_is_no_number_stops_training_with_a_sentence(root, tmp_path):
+    config = configuration(root, tmp_path / "nan", ufe=False, epochs=2)
+    config.optim.learning_rate = float("inf")
+    with pytest.raises(AvsegError, match=r"The loss is nan at step \d.*learning_rate"):
+        train(config)
+
+
+def test_burn_in_that_never_ends_is_refused(root, tmp_path):
+    with pytest.raises(AvsegError, match=r"ufe\.burn_in is 2 of 2 epochs"):
+        train(configuration(root, tmp_path / "x", epochs=2))
+
+
+def test_training_starts_from_saved_weights(finished, root, tmp_path):
+    config = configuration(root, tmp_path / "started", epochs=3)
+    config.weights.start = str(finished.folder)
+    config.optim.learning_rate = 1e-12
+    moved, start = weights(train(config).folder), weights(finished.folder)
+    for name in ("motion.encoder.conv1.weight", "audio_encoder.embedding.weight"):
+        torch.testing.assert_close(moved[name], start[name], atol=1e-6, rtol=0)
+    config.run.out = str(tmp_path / "other")
+    config.model.width = 32
+    with pytest.raises(AvsegError, match="another model"):
+        train(config)
+
+
+@pytest.mark.heavy
+def test_two_processes_train_as_one(root, tmp_path):
+    """DDP over gloo: every process leaves with the same weights, and they are those of one process's average."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[3])\n"
+        "from test_run import configuration; from avseg.training.run import train\n"
+        "config = configuration(sys.argv[1], sys.argv[2]); config.run.devices = 2; config.optim.batch_size = 2\n"
+        "train(config)\n"
+    )
+    here = Path(__file__).resolve().parent
+    path = tmp_path / "two.py"
+    path.write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(here.parent), "OMP_NUM_THREADS": "1"}
+    out = tmp_path / "ddp"
+    subprocess.run([sys.executable, str(path), str(root), str(out), str(here)], env=environment, check=True)
+    assert json.loads((out / "run.json").read_text())["steps"] == 8
+    assert rows(out)[-1]["val/miou"]
+    load(out)
