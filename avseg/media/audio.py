@@ -227,6 +227,4 @@ def _mel_matrix() -> np.ndarray:
     edges = np.linspace(lowest, highest, _BANDS + 2)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     bins = mel(np.arange(_FFT // 2 + 1) * SAMPLE_RATE / _FFT)[:, None]
-    matrix = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
-    matrix[0] = 0
-    return matrix
+    return np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))

@@ -136,6 +136,13 @@ def test_the_last_frame_finds_the_one_before_it_when_every_frame_is_a_key_frame(
     assert sum(decoded_count) <= 10
 
 
+def test_a_clock_of_milliseconds_does_not_hide_frames(make: MediaMaker) -> None:
+    """Matroska says that frame 2 of 30 a second is shown at 0.067 s; asked for 2/30 s it is meant."""
+    times = [k / 30 for k in range(60)]
+    path = make.video("clip.mkv", times, rate=30)
+    assert [number_of(frame) for frame in read_frames(path, times)] == list(range(60))
+
+
 def test_streaming_decodes_as_it_goes(make: MediaMaker, decoded_count: list[int]) -> None:
     path = make.video("long.mp4", STEADY, options=LONG_GOP)
 
