@@ -74,7 +74,7 @@ class Knobs:
     equaliser_db: float = 6.0
     reverb: float = 0.3  # largest share of the reverberant sound
     audible_db: float = -40.0  # a sounding second lies above this, in dB of full scale
-    split_seconds: float = 2.0  # recordings at least this long give train and test disjoint stretches
+    split_seconds: float = 2.0  # every so many seconds of a recording give train and test disjoint stretches
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

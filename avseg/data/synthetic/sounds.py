@@ -1,5 +1,6 @@
 """The sound of a scene: which stretches of a recording are heard when, and what the room does to them."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,14 @@ from avseg.data.synthetic.knobs import Knobs
 from avseg.data.synthetic.objects import Recording, read_recording
 
 Sound = npt.NDArray[np.float32]
+Stretch = tuple[float, float]
 
 NOMINAL_DB = -20.0  # RMS of a source in dB of full scale, before its loudness is drawn
 LEAD = 1.0  # seconds before the video begins, so that the first second is no beginning
 TRIES = 20
 BANDS = (100.0, 250.0, 600.0, 1500.0, 3500.0, 8000.0)  # Hz, of the equaliser
 FADE = 0.015  # seconds, between two windows
+GUARD = 0.025  # seconds left out at either side of a cut
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Track:
     reverb: float
     reverb_seconds: float
     level_db: float
-    stretch: tuple[float, float]
-    shared: bool  # whether training and test hear the same stretch
+    stretches: tuple[Stretch, ...]
+    shared: bool  # whether training and test hear the same stretches
     seed: int
 
 
@@ -56,28 +59,29 @@ class Ambience:
     seed: int
 
 
-def stretch_of(recording: Recording, training: bool, knobs: Knobs) -> tuple[float, float, bool]:
-    """The part of a recording that a split may play.
+def stretches_of(recording: Recording, training: bool, knobs: Knobs) -> tuple[tuple[Stretch, ...], bool]:
+    """The parts of a recording that a split may play, in seconds of the trimmed recording, and whether it shares them.
 
-    A recording of at least ``knobs.split_seconds`` is cut in two, 60 % for training and the rest, from a
-    twentieth of a second later, for validation and test; which end is whose follows from the name. A shorter
-    one, or one whose quieter part can hardly be heard, is shared.
-
-    Returns:
-        start and end in seconds of the trimmed recording, and whether the stretch is shared.
+    A recording of at least ``knobs.split_seconds`` is cut into blocks at least that long, and every block in
+    two: 60 % for training and the rest for validation and test, a twentieth of a second between them. So both
+    hear all of a recording's course, and no sample is in both. A shorter recording, or one where either would
+    be left with what can hardly be heard, is shared whole.
     """
     sound = read_recording(recording, knobs.sample_rate)
     length = len(sound) / knobs.sample_rate
-    if length < knobs.split_seconds:
-        return 0.0, length, True
-    first_is_training = sum(recording.name.encode()) % 2 == 0
-    cut = length * (0.6 if first_is_training else 0.4)
-    parts = (0.0, cut - 0.025), (cut + 0.025, length)
-    levels = [_rms(sound[int(a * knobs.sample_rate) : int(b * knobs.sample_rate)]) for a, b in parts]
-    if min(levels) < 0.1 * max(levels):
-        return 0.0, length, True
-    start, end = parts[0 if training == first_is_training else 1]
-    return start, end, False
+    blocks = int(length / knobs.split_seconds) if knobs.split_seconds > 0 else 0
+    if blocks:
+        edges = np.linspace(0, length, blocks + 1)
+        first_is_training = sum(recording.name.encode()) % 2 == 0
+        parts: tuple[list[Stretch], list[Stretch]] = [], []
+        for start, end in itertools.pairwise(float(e) for e in edges):
+            cut = start + (end - start) * (0.6 if first_is_training else 0.4)
+            parts[0].append((start + GUARD, cut - GUARD))
+            parts[1].append((cut + GUARD, end - GUARD))
+        heard = [[p for p in side if _rms(_cut(sound, p, knobs)) > 0.3 * _rms(sound)] for side in parts]
+        if all(heard):
+            return tuple(heard[0 if training == first_is_training else 1]), False
+    return ((0.0, length),), True
 
 
 def draw_track(rng: np.random.Generator, recording: Recording, training: bool, sounding: Sequence[bool],
@@ -90,13 +94,13 @@ def draw_track(rng: np.random.Generator, recording: Recording, training: bool, s
     Args:
         rng: the video's generator.
         recording: whose sound.
-        training: whether the training stretch is played.
+        training: whether the training stretches are played.
         sounding: for every second whether it is heard.
         knobs: the settings.
         level_db: RMS of the sounding seconds, in dB of full scale.
         noise_db: RMS of the ambience, in dB of full scale.
     """
-    start, end, shared = stretch_of(recording, training, knobs)
+    stretches, shared = stretches_of(recording, training, knobs)
     draw: dict[str, Any] = {
         "recording": recording,
         "speed": float(2 ** (rng.uniform(-knobs.pitch, knobs.pitch) / 12)),
@@ -104,7 +108,7 @@ def draw_track(rng: np.random.Generator, recording: Recording, training: bool, s
         "reverb": float(rng.uniform(0, knobs.reverb)),
         "reverb_seconds": float(rng.uniform(0.1, 0.4)),
         "level_db": level_db,
-        "stretch": (start, end),
+        "stretches": stretches,
         "shared": shared,
         "seed": int(rng.integers(2**31)),
     }
@@ -115,7 +119,7 @@ def draw_track(rng: np.random.Generator, recording: Recording, training: bool, s
     best_margin = -np.inf
     for attempt in range(TRIES + 1):
         loudest = attempt == TRIES
-        windows = _draw_windows(rng, recording, (start, end), draw["speed"], knobs, loudest)
+        windows = _draw_windows(rng, recording, stretches, draw["speed"], knobs, loudest)
         track = Track(windows=windows, **draw)
         margin = seconds_db(_play(track, knobs), knobs)[heard].min() - floor
         if margin > best_margin:
@@ -188,33 +192,35 @@ def seconds_db(sound: Sound, knobs: Knobs) -> npt.NDArray[np.float64]:
     return 10 * np.log10(np.maximum(power, 1e-12) / max(float(power.mean()), 1e-12))
 
 
-def _draw_windows(rng: np.random.Generator, recording: Recording, stretch: tuple[float, float], speed: float,
+def _draw_windows(rng: np.random.Generator, recording: Recording, stretches: Sequence[Stretch], speed: float,
                   knobs: Knobs, loudest: bool) -> tuple[Window, ...]:
-    longest = (stretch[1] - stretch[0]) / speed
     if loudest:
-        stretch = _loudest(recording, stretch, min(1.0, longest) * speed, knobs)
-        longest = (stretch[1] - stretch[0]) / speed
+        stretches = [_loudest(recording, stretches, knobs)]
+    lengths = np.array([(end - start) / speed for start, end in stretches])
     windows = []
     # the first window begins before the lead does, as far as any window may last: its phase is random
-    at = -LEAD - float(rng.uniform(0, min(2.5, longest)))
+    at = -LEAD - float(rng.uniform(0, min(2.5, lengths.max())))
     while at < knobs.seconds:
-        length = min(float(rng.uniform(1.0, 2.5)), longest)
-        start = float(rng.uniform(stretch[0], max(stretch[0], stretch[1] - length * speed)))
-        windows.append(Window(at, start, length))
-        at += length - FADE + (0 if longest > 1 else float(rng.uniform(0, 0.2)))
+        chosen = int(rng.choice(len(stretches), p=lengths / lengths.sum()))
+        start, end = stretches[chosen]
+        length = min(float(rng.uniform(1.0, 2.5)), float(lengths[chosen]))
+        windows.append(Window(at, float(rng.uniform(start, max(start, end - length * speed))), length))
+        at += length - FADE + (0 if lengths.max() > 0.7 else float(rng.uniform(0, 0.2)))
     return tuple(windows)
 
 
-def _loudest(recording: Recording, stretch: tuple[float, float], length: float, knobs: Knobs
-             ) -> tuple[float, float]:
-    sound = read_recording(recording, knobs.sample_rate).astype(np.float64)
-    total = np.concatenate([[0.0], np.cumsum(sound**2)])
-    size = int(length * knobs.sample_rate)
-    first, last = int(stretch[0] * knobs.sample_rate), int(stretch[1] * knobs.sample_rate) - size
-    starts = np.arange(first, max(last, first + 1), max(1, knobs.sample_rate // 50))
-    ends = np.minimum(starts + size, len(sound))
-    best = float(starts[int(np.argmax(total[ends] - total[starts]))]) / knobs.sample_rate
-    return best, min(best + length, stretch[1])
+def _loudest(recording: Recording, stretches: Sequence[Stretch], knobs: Knobs) -> Stretch:
+    """The second of the stretches, or the whole stretch where they are shorter, with most power."""
+    sound = read_recording(recording, knobs.sample_rate)
+    pieces = []
+    for start, end in stretches:
+        starts = np.arange(start, max(start, end - 1.0) + 1e-6, 0.02)
+        pieces += [(float(s), min(float(s) + 1.0, end)) for s in starts]
+    return max(pieces, key=lambda piece: _rms(_cut(sound, piece, knobs)))
+
+
+def _cut(sound: Sound, stretch: Stretch, knobs: Knobs) -> Sound:
+    return sound[int(stretch[0] * knobs.sample_rate) : int(stretch[1] * knobs.sample_rate)]
 
 
 def _play(track: Track, knobs: Knobs) -> Sound:
