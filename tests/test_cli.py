@@ -299,6 +299,20 @@ def test_the_generated_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert capsys.readouterr().err.startswith("avseg: error: ")
 
 
+def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from inspect import signature
+
+    from avseg import demo
+
+    calls: list[dict] = []
+    known = signature(demo.run_demo).parameters
+    monkeypatch.setattr(demo, "run_demo", lambda **options: calls.append(options))
+    avseg("demo", "--out", "elsewhere", "--videos", 12)
+    assert calls[0].pop("out") == "elsewhere"
+    assert calls[0].pop("videos") == 12
+    assert calls[0] == {name: known[name].default for name in calls[0]}
+
+
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     make_avsbench(tmp_path, "s4", {"train": 1, "test": 1})
     ours, theirs = pty.openpty()

@@ -277,6 +277,13 @@ def test_a_stretch_keeps_its_own_sound(light: AVSegmenter, tmp_path: Path) -> No
     assert np.abs(load_audio(silent.video)).max() < 0.01
 
 
+def test_a_stretch_after_the_sound_has_ended(light: AVSegmenter, tmp_path: Path) -> None:
+    write_mp4(tmp_path / "quiet.mp4", seconds=4, sound=1.5)
+    report = segment_video(tmp_path / "quiet.mp4", light, tmp_path / "out", fps=2, start=2.5)
+    assert (report.moments, len(report.notes)) == (3, 1)
+    assert probe(report.video).duration == pytest.approx(1.5, abs=0.01)
+
+
 def test_the_same_files_every_time(light: AVSegmenter, video: Path, tmp_path: Path) -> None:
     a, b = (segment_video(video, light, tmp_path / name, fps=2) for name in "ab")
     assert a.video.read_bytes() == b.video.read_bytes()
