@@ -219,6 +219,17 @@ def test_mixer_and_mask_head_equal_their_plain_formulas() -> None:
     )
 
 
+def test_trains_in_mixed_precision() -> None:
+    model = tiny(motion=True).train()
+    masks = torch.rand(2, 1, 1, 64, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = model.loss(model(*inputs(motion=True)), masks, torch.ones_like(masks, dtype=torch.bool))
+    loss = torch.stack(list(terms.values())).sum()
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(value.grad.isfinite().all() for value in model.parameters() if value.grad is not None)
+
+
 def test_encoder_compiles_without_a_break() -> None:
     encoder = tiny().encoder.eval()
     compiled = torch.compile(encoder, backend="eager", fullgraph=True)
