@@ -5,14 +5,13 @@
 
 from avseg.data.synthetic.knobs import EDITIONS, VERSION, Knobs, benchmark_hash, make_knobs
 from avseg.data.synthetic.objects import ObjectSet, load_objects
-from avseg.data.synthetic.write import BenchmarkInfo, Layout, read_benchmark, read_scenes, write_benchmark
+from avseg.data.synthetic.write import BenchmarkInfo, read_benchmark, read_scenes, write_benchmark
 
 __all__ = [
     "EDITIONS",
     "VERSION",
     "BenchmarkInfo",
     "Knobs",
-    "Layout",
     "ObjectSet",
     "benchmark_hash",
     "load_objects",

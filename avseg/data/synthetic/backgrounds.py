@@ -38,8 +38,9 @@ def find_photographs(folder: Path | None) -> tuple[tuple[Path, ...], str]:
     return paths, content.hexdigest()
 
 
-def draw_background(rng: np.random.Generator, kind: str, side: int, textures: Sequence[Picture],
-                    photographs: Sequence[Path]) -> Picture8:
+def draw_background(
+    rng: np.random.Generator, kind: str, side: int, textures: Sequence[Picture], photographs: Sequence[Path]
+) -> Picture8:
     """A background of (side, side, 3) RGB.
 
     Args:
@@ -140,8 +141,7 @@ def _fabric(rng: np.random.Generator, side: int, palette: Surface) -> Surface:
     return _turned(rng, _coloured(np.clip(values, 0, 1), palette))
 
 
-def _collage(rng: np.random.Generator, side: int, palette: Surface, textures: Sequence[Picture]
-             ) -> Surface:
+def _collage(rng: np.random.Generator, side: int, palette: Surface, textures: Sequence[Picture]) -> Surface:
     """Patches from inside other cut-outs, softened: real texture without a whole thing in it."""
     image = _coloured(_fractal(rng, side, 1.0), palette)
     for _ in range(int(rng.integers(12, 26))):

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avseg.data.synthetic.write import Layout, read_benchmark, read_scenes
+from avseg.data.layout import Layout
+from avseg.data.synthetic.write import mask_file, read_benchmark, read_scenes, scene_video, video_file
 from avseg.errors import AvsegError
 from avseg.media.flow import neighbour_flow
 from avseg.media.video import read_pairs
@@ -30,8 +31,9 @@ class Baseline:
         return f"{self.name:15s} {100 * self.miou:5.1f} mIoU ± {100 * self.error:.1f} ({self.videos} videos)"
 
 
-def baselines(root: str | Path, subset: str = "s4", split: str = "test",
-              progress: Callable[[int, int], None] | None = None) -> list[Baseline]:
+def baselines(
+    root: str | Path, subset: str = "s4", split: str = "test", progress: Callable[[int, int], None] | None = None
+) -> list[Baseline]:
     """Score `random_object`, `largest_object` and `motion_alone` on a split of a generated benchmark.
 
     All three know the true mask of every object that could sound and only choose one; none listens.
@@ -49,23 +51,27 @@ def baselines(root: str | Path, subset: str = "s4", split: str = "test",
         AvsegError: the split holds no generated video, or a file of it is missing.
     """
     knobs = read_benchmark(root, subset).knobs
-    layout = Layout(Path(root), subset)
-    records = [r for r in read_scenes(layout.scenes) if r["split"] == split]
+    records = [record for record in read_scenes(root, subset) if record["split"] == split]
     if not records:
-        raise AvsegError(f"{layout.scenes} tells of no {split} video: write the benchmark to its end first")
+        raise AvsegError(f"{root} holds no generated {subset} video of the split '{split}': choose one that it has.")
+    layout = Layout(root, scene_video(records[0]).subset)
     times = [k + 15 / 16 for k in range(knobs.seconds)]
     scores: dict[str, list[float]] = {"random_object": [], "largest_object": [], "motion_alone": []}
     for done, record in enumerate(records, 1):
         maps, truths = _truth(layout, record, knobs.seconds)
-        pairs = read_pairs(layout.video(split, _category(subset, record), record["name"]), times)
-        energies = [motion_energy(neighbour_flow(pair), seen, len(record["objects"]))
-                    for pair, seen in zip(pairs, maps, strict=True)]
+        pairs = read_pairs(video_file(layout, scene_video(record)), times)
+        energies = [
+            motion_energy(neighbour_flow(pair), seen, len(record["objects"]))
+            for pair, seen in zip(pairs, maps, strict=True)
+        ]
         for name, value in _score(maps, truths, energies, len(record["objects"])).items():
             scores[name].append(value)
         if progress:
             progress(done, len(records))
-    return [Baseline(name, float(np.mean(values)), float(np.std(values) / np.sqrt(len(values))), len(values))
-            for name, values in scores.items()]
+    return [
+        Baseline(name, float(np.mean(values)), float(np.std(values) / np.sqrt(len(values))), len(values))
+        for name, values in scores.items()
+    ]
 
 
 def jaccard(prediction: Mask, truth: Mask) -> float:
@@ -83,10 +89,12 @@ def motion_energy(flow: npt.NDArray, seen: npt.NDArray[np.uint8], objects: int) 
     return np.array([length[seen == i + 1].mean() if (seen == i + 1).any() else -1.0 for i in range(objects)])
 
 
-def _score(maps: npt.NDArray[np.uint8], truths: npt.NDArray[np.bool_], energies: list[npt.NDArray[np.float64]],
-           objects: int) -> Mapping[str, float]:
-    per_object = np.array([[jaccard(seen == i + 1, truth) for i in range(objects)]
-                           for seen, truth in zip(maps, truths, strict=True)])
+def _score(
+    maps: npt.NDArray[np.uint8], truths: npt.NDArray[np.bool_], energies: list[npt.NDArray[np.float64]], objects: int
+) -> Mapping[str, float]:
+    per_object = np.array(
+        [[jaccard(seen == i + 1, truth) for i in range(objects)] for seen, truth in zip(maps, truths, strict=True)]
+    )
     pixels = np.array([[(seen == i + 1).sum() for i in range(objects)] for seen in maps])
     frames = np.arange(len(maps))
     return {
@@ -96,16 +104,13 @@ def _score(maps: npt.NDArray[np.uint8], truths: npt.NDArray[np.bool_], energies:
     }
 
 
-def _truth(layout: Layout, record: Mapping[str, Any], seconds: int
-           ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    split, category, name = record["split"], _category(layout.subset, record), record["name"]
-    maps = np.stack([_read(layout.object_map(split, category, name, k + 1)) for k in range(seconds)])
-    masks = np.stack([_read(layout.mask(split, category, name, k + 1)) for k in range(seconds)])
+def _truth(
+    layout: Layout, record: Mapping[str, Any], seconds: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    video = scene_video(record)
+    maps = np.stack([_read(layout.hidden_object(video, k + 1)) for k in range(seconds)])
+    masks = np.stack([_read(mask_file(layout, video, k + 1)) for k in range(seconds)])
     return maps, masks > 0
-
-
-def _category(subset: str, record: Mapping[str, Any]) -> str:
-    return str(record["category"]) if subset == "s4" else ""
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:

@@ -83,8 +83,19 @@ class Knobs:
                 object.__setattr__(self, field.name, _pair(field.name, value, type(field.default[0])))
             elif isinstance(field.default, float) and isinstance(value, int):
                 object.__setattr__(self, field.name, float(value))
-        shares = ("occlusion", "unseen_pictures", "unseen_objects", "silent_seconds", "motion_sounding",
-                  "motion_silent", "motion_clutter", "loudness_correlation", "camera_still", "shadow", "reverb")
+        shares = (
+            "occlusion",
+            "unseen_pictures",
+            "unseen_objects",
+            "silent_seconds",
+            "motion_sounding",
+            "motion_silent",
+            "motion_clutter",
+            "loudness_correlation",
+            "camera_still",
+            "shadow",
+            "reverb",
+        )
         for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise AvsegError(f"{name} is a share: give a number from 0 to 1, not {getattr(self, name)}")
@@ -148,8 +159,9 @@ def make_knobs(edition: str = "full", **overrides: Any) -> Knobs:
     return dataclasses.replace(EDITIONS[edition], **{k: v for k, v in overrides.items() if v is not None})
 
 
-def benchmark_hash(knobs: Knobs, objects: ObjectSet, subset: str, seed: int, counts: Mapping[str, int],
-                   backgrounds: str = "") -> str:
+def benchmark_hash(
+    knobs: Knobs, objects: ObjectSet, subset: str, seed: int, counts: Mapping[str, int], backgrounds: str = ""
+) -> str:
     """A short SHA-256 over all that decides what the benchmark is: version, knobs, seed, counts, objects.
 
     Args:

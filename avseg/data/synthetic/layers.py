@@ -101,8 +101,7 @@ def bent(patch: Patch, layer: Layer, frame: int) -> Image:
     return cv2.remap(patch.pixels, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
-def warped(pixels: Image, affine: npt.NDArray[np.float64], side: int
-           ) -> tuple[Image, tuple[slice, slice]] | None:
+def warped(pixels: Image, affine: npt.NDArray[np.float64], side: int) -> tuple[Image, tuple[slice, slice]] | None:
     """The patch in the picture: its pixels within the smallest window, and that window; None if outside."""
     height, width = pixels.shape[:2]
     corners = affine @ np.array([[-1, width, -1, width], [-1, -1, height, height], [1, 1, 1, 1]], np.float64)
@@ -116,8 +115,9 @@ def warped(pixels: Image, affine: npt.NDArray[np.float64], side: int
     return out, (slice(int(top), int(bottom)), slice(int(left), int(right)))
 
 
-def index_map(layers: Sequence[Layer], camera: Camera, patches: Sequence[Patch], objects: Sequence[Layer],
-              frame: int, side: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def index_map(
+    layers: Sequence[Layer], camera: Camera, patches: Sequence[Patch], objects: Sequence[Layer], frame: int, side: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Which object is visible at every pixel, and how many pixels each covers with and without occlusion.
 
     Args:

@@ -89,8 +89,10 @@ def load_objects(folder: Path | None = None, categories: int = 0) -> ObjectSet:
     rows = _indexed(index) if index.is_file() else _paired(folder)
     found = _group(folder, rows)
     if len(found.categories) < 2:
-        raise AvsegError(f"{folder} holds {len(found.categories)} categories with a picture and a sound: "
-                         "scenes need at least two, as x.png beside x.ogg")
+        raise AvsegError(
+            f"{folder} holds {len(found.categories)} categories with a picture and a sound: "
+            "scenes need at least two, as x.png beside x.ogg"
+        )
     return found.first(categories)
 
 
@@ -180,12 +182,14 @@ def _paired(folder: Path) -> list[dict[str, str]]:
         sound = next((s for suffix in SOUND_SUFFIXES if (s := path.with_suffix(suffix)).is_file()), None)
         inside = path.parent.relative_to(folder)
         category = inside.name if inside.parts else path.stem
-        rows.append({
-            "picture": str(path.relative_to(folder)),
-            "sound": str(sound.relative_to(folder)) if sound else "",
-            "category": category if sound else "",
-            "role": "object" if sound else "clutter",
-        })
+        rows.append(
+            {
+                "picture": str(path.relative_to(folder)),
+                "sound": str(sound.relative_to(folder)) if sound else "",
+                "category": category if sound else "",
+                "role": "object" if sound else "clutter",
+            }
+        )
     return rows
 
 
@@ -204,13 +208,12 @@ def _group(folder: Path, rows: Sequence[dict[str, str]]) -> ObjectSet:
             clutter.append(Picture(row["picture"], "", folder / row["picture"]))
             continue
         if row["picture"]:
-            pictures.setdefault(category, []).append(
-                Picture(row["picture"], category, folder / row["picture"]))
+            pictures.setdefault(category, []).append(Picture(row["picture"], category, folder / row["picture"]))
         if row["sound"]:
-            recordings.setdefault(category, []).append(
-                Recording(row["sound"], category, folder / row["sound"]))
-    categories = tuple(Category(name, tuple(pictures[name]), tuple(recordings[name]))
-                       for name in pictures if name in recordings)
+            recordings.setdefault(category, []).append(Recording(row["sound"], category, folder / row["sound"]))
+    categories = tuple(
+        Category(name, tuple(pictures[name]), tuple(recordings[name])) for name in pictures if name in recordings
+    )
     return ObjectSet(folder.name, categories, tuple(clutter), content.hexdigest())
 
 

@@ -26,8 +26,9 @@ class Painter:
         photographs: backgrounds to choose from, where the scene wants a photograph.
     """
 
-    def __init__(self, scene: Scene, knobs: Knobs, textures: Sequence[Picture],
-                 photographs: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, scene: Scene, knobs: Knobs, textures: Sequence[Picture], photographs: Sequence[Path] = ()
+    ) -> None:
         self.scene, self.knobs = scene, knobs
         rng = np.random.default_rng([scene.seed, 1])
         self._background = draw_background(rng, scene.background, round(knobs.size * ROOM), textures, photographs)
@@ -70,15 +71,18 @@ class Painter:
     def index_maps(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """At the labelled moments: the visible object (seconds, H, W), 0 none; pixels (seconds, objects, 2)."""
         layers = [o.layer for o in self.scene.objects]
-        both = [index_map(self.scene.layers, self.scene.camera, self._patches, layers, frame, self.knobs.size)
-                for frame in self.knobs.mask_frames()]
+        both = [
+            index_map(self.scene.layers, self.scene.camera, self._patches, layers, frame, self.knobs.size)
+            for frame in self.knobs.mask_frames()
+        ]
         return np.stack([m for m, _ in both]), np.stack([c for _, c in both])
 
     def _behind(self, frame: int) -> Image:
         camera: Camera = self.scene.camera
         side, room = self.knobs.size, self._background.shape[0]
-        turn = cv2.getRotationMatrix2D(((room - 1) / 2, (room - 1) / 2), -np.degrees(camera.roll[frame]),
-                                       float(camera.zoom[frame]))
+        turn = cv2.getRotationMatrix2D(
+            ((room - 1) / 2, (room - 1) / 2), -np.degrees(camera.roll[frame]), float(camera.zoom[frame])
+        )
         turn[:, 2] += (side - room) / 2 + 0.6 * side * np.array([camera.x[frame], camera.y[frame]])
         picture = cv2.warpAffine(self._background, turn, (side, side), borderMode=cv2.BORDER_REFLECT)
         return picture.astype(np.float32)
@@ -92,15 +96,21 @@ class Painter:
         factor = patch_factor(layer, side, rgba.shape[:2])
         shape = [max(2, round(n * factor)) for n in rgba.shape[:2]]
         alpha: Image = rgba[..., 3:] / 255
-        both: Image = cv2.resize(np.ascontiguousarray(np.concatenate([rgba[..., :3] * alpha, alpha], -1)),
-                          (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+        both: Image = cv2.resize(
+            np.ascontiguousarray(np.concatenate([rgba[..., :3] * alpha, alpha], -1)),
+            (shape[1], shape[0]),
+            interpolation=cv2.INTER_AREA,
+        )
         room = 2 + max(shape) // 6  # for the part that bends out of the cut-out's box
         both = cv2.copyMakeBorder(both, room, room, room, room, cv2.BORDER_CONSTANT)
         colour, alpha = both[..., :3], both[..., 3]
         # colour is carried outwards, so that a softened edge doesn't show what the cut-out hides
         spread = cv2.GaussianBlur(both, (0, 0), 2.0)
-        colour = np.where(alpha[..., None] > 0.9, colour / np.maximum(alpha[..., None], 1e-3),
-                          spread[..., :3] / np.maximum(spread[..., 3:], 1e-3))
+        colour = np.where(
+            alpha[..., None] > 0.9,
+            colour / np.maximum(alpha[..., None], 1e-3),
+            spread[..., :3] / np.maximum(spread[..., 3:], 1e-3),
+        )
         alpha = cv2.GaussianBlur(alpha, (0, 0), layer.feather * side / 224)
         colour = self._matched(layer, colour, alpha)
         pixels = np.concatenate([colour * alpha[..., None], alpha[..., None]], -1).astype(np.float32)
@@ -111,8 +121,9 @@ class Painter:
         room = self._background.shape[0]
         middle = [int(np.clip(curve.mean() / ROOM + (1 - 1 / ROOM) / 2, 0, 1) * room) for curve in (layer.y, layer.x)]
         reach = room // 6
-        around = self._background[max(0, middle[0] - reach) : middle[0] + reach,
-                                  max(0, middle[1] - reach) : middle[1] + reach]
+        around = self._background[
+            max(0, middle[0] - reach) : middle[0] + reach, max(0, middle[1] - reach) : middle[1] + reach
+        ]
         if not around.size:
             return colour
         mean = (colour * alpha[..., None]).sum((0, 1)) / max(float(alpha.sum()), 1e-3)

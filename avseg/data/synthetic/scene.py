@@ -9,23 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from avseg.data.synthetic.arrange import draw_area, draw_camera, draw_layer, per_second, place
 from avseg.data.synthetic.backgrounds import KINDS
 from avseg.data.synthetic.knobs import Knobs
-from avseg.data.synthetic.layers import Camera, Curve, Layer, Patch, alpha_patch, index_map
-from avseg.data.synthetic.motion import MOTIONS, amplitude, move, per_frame, smooth_noise, stationary
-from avseg.data.synthetic.objects import Category, ObjectSet, Picture, Recording, read_picture
+from avseg.data.synthetic.layers import Camera, Curve, Layer
+from avseg.data.synthetic.motion import MOTIONS, amplitude, move, per_frame, smooth_noise
+from avseg.data.synthetic.objects import Category, ObjectSet, Picture, Recording
 from avseg.data.synthetic.sounds import NOMINAL_DB, Ambience, Track, draw_track, envelope
 
 SUBSETS = ("s4", "ms3")
 SPLITS = ("train", "val", "test", "distant")
-PLACEMENTS = 40  # draws of all positions before the best one is taken
-PLAN_SIDE = 56  # pixels at which a placement is judged
-LEAST_VISIBLE = 0.45  # of every object, at every labelled moment
-OVERLAP = (0.1, 0.5)  # hidden share that counts as an occlusion where one is wanted
-
-# one standard deviation of what changes from second to second
-DRIFT, TURN, GROWTH, SLANT, LIGHT, CAST = 0.05, 0.15, 0.1, 0.08, 0.15, 0.05
-LIMIT = 1.5  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Scene:
     subset: str
     split: str
     index: int
-    category: str
+    category: str  # of the first object that sounds
     objects: list[SceneObject]
     layers: list[Layer]  # objects and clutter, far to near
     camera: Camera
@@ -74,8 +67,8 @@ class Scene:
     @property
     def depth(self) -> list[int]:
         """For every object its place from far (0) to near, among all layers."""
-        places = {id(layer): place for place, layer in enumerate(self.layers)}
-        return [places[id(o.layer)] for o in self.objects]
+        places = {id(layer): number for number, layer in enumerate(self.layers)}
+        return [places[id(thing.layer)] for thing in self.objects]
 
 
 def hold_out(objects: ObjectSet, knobs: Knobs, seed: int) -> HeldOut:
@@ -99,8 +92,16 @@ def hold_out(objects: ObjectSet, knobs: Knobs, seed: int) -> HeldOut:
     return HeldOut(frozenset(pictures), frozenset(unseen))
 
 
-def plan_scene(objects: ObjectSet, held_out: HeldOut, knobs: Knobs, subset: str, split: str, index: int,
-               seed: int, photographs: int = 0) -> Scene:
+def plan_scene(
+    objects: ObjectSet,
+    held_out: HeldOut,
+    knobs: Knobs,
+    subset: str,
+    split: str,
+    index: int,
+    seed: int,
+    photographs: int = 0,
+) -> Scene:
     """Plan one video. The same arguments give the same plan.
 
     Args:
@@ -120,14 +121,14 @@ def plan_scene(objects: ObjectSet, held_out: HeldOut, knobs: Knobs, subset: str,
     sounding = _who_sounds(rng, len(cast), subset, knobs)
     ambience, snr, tracks, others = _what_is_heard(rng, cast, sounding, objects, held_out, training, knobs)
     moving, motions = _who_moves(rng, sounding, subset, knobs)
-    camera = _camera(rng, knobs)
-    areas = [_area(rng, knobs.area, knobs) for _ in cast]
-    standing = [_layer(rng, p, area, knobs) for (_, p), area in zip(cast, areas, strict=True)]
+    camera = draw_camera(rng, knobs)
+    areas = [draw_area(rng, knobs.area, knobs) for _ in cast]
+    standing = [draw_layer(rng, p, area, knobs) for (_, p), area in zip(cast, areas, strict=True)]
     clutter = []
     if objects.clutter:
         for _ in range(int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 1))):
             picture = objects.clutter[int(rng.integers(len(objects.clutter)))]
-            clutter.append(_layer(rng, picture, _area(rng, knobs.clutter_area, knobs), knobs))
+            clutter.append(draw_layer(rng, picture, draw_area(rng, knobs.clutter_area, knobs), knobs))
     for i, layer in enumerate(standing):
         loudness = np.where(per_frame(sounding[i], knobs), envelope(tracks[i], knobs), envelope(others[i], knobs))
         size = math.sqrt(areas[i])
@@ -138,11 +139,17 @@ def plan_scene(objects: ObjectSet, held_out: HeldOut, knobs: Knobs, subset: str,
             loudness = smooth_noise(rng, knobs.frames, 6)
             size = math.sqrt(float(np.mean(knobs.clutter_area)))
             move(rng, layer, kind, amplitude(rng, loudness, [True] * knobs.seconds, knobs), size, knobs)
-    layers = _place(rng, standing, clutter, camera, knobs)
+    layers = place(rng, standing, clutter, camera, knobs)
     planned = [
         SceneObject(
-            category=category.name, layer=standing[i], sounding=sounding[i], moving=moving[i], motion=motions[i],
-            track=tracks[i], follows=others[i], unseen_picture=picture.name in held_out.pictures,
+            category=category.name,
+            layer=standing[i],
+            sounding=sounding[i],
+            moving=moving[i],
+            motion=motions[i],
+            track=tracks[i],
+            follows=others[i],
+            unseen_picture=picture.name in held_out.pictures,
             unseen_object=category.name in held_out.categories,
         )
         for i, (category, picture) in enumerate(cast)
@@ -150,11 +157,23 @@ def plan_scene(objects: ObjectSet, held_out: HeldOut, knobs: Knobs, subset: str,
     kinds = ("photo",) if photographs else KINDS
     light = np.exp(per_second(rng, knobs) * 0.08 * knobs.appearance)
     scene = Scene(
-        name=video_name(seed, subset, split, index), subset=subset, split=split, index=index,
-        category=cast[0][0].name, objects=planned, layers=layers, camera=camera,
-        background=kinds[int(rng.integers(len(kinds)))], light=light,
-        blur=float(rng.uniform(*knobs.blur)), grain=float(rng.uniform(*knobs.grain)),
-        ambience=ambience, snr_db=snr, seed=int(rng.integers(2**31)),
+        name=video_name(seed, subset, split, index),
+        subset=subset,
+        split=split,
+        index=index,
+        category=next(
+            (c.name for (c, _), seconds in zip(cast, sounding, strict=True) if any(seconds)), cast[0][0].name
+        ),
+        objects=planned,
+        layers=layers,
+        camera=camera,
+        background=kinds[int(rng.integers(len(kinds)))],
+        light=light,
+        blur=float(rng.uniform(*knobs.blur)),
+        grain=float(rng.uniform(*knobs.grain)),
+        ambience=ambience,
+        snr_db=snr,
+        seed=int(rng.integers(2**31)),
     )
     order = rng.permutation(len(planned))
     scene.objects = [planned[int(i)] for i in order]
@@ -180,44 +199,49 @@ def describe(scene: Scene, counts: npt.NDArray[np.int64], knobs: Knobs) -> dict[
     entries = []
     for i, thing in enumerate(scene.objects):
         track = thing.track
-        entries.append({
-            "object": i + 1,
-            "category": thing.category,
-            "picture": thing.layer.picture.name,
-            "recording": track.recording.name,
-            "sounding": list(thing.sounding),
-            "moving": list(thing.moving),
-            "motion": thing.motion,
-            "follows": thing.follows.recording.name,
-            "area": [round(int(c) / pixels, 4) for c in counts[:, i, 1]],
-            "visible": [round(int(c) / pixels, 4) for c in counts[:, i, 0]],
-            "depth": scene.depth[i],
-            "unseen_picture": thing.unseen_picture,
-            "unseen_object": thing.unseen_object,
-            "stretches": [[round(v, 3) for v in part] for part in track.stretches],
-            "stretches_shared": track.shared,
-            "windows": [[round(v, 3) for v in (w.at, w.start, w.length)] for w in track.windows],
-            "level_db": round(track.level_db, 2),
-            "semitones": round(12 * math.log2(track.speed), 2),
-            "reverb": round(track.reverb, 3),
-        })
+        entries.append(
+            {
+                "object": i + 1,
+                "category": thing.category,
+                "picture": thing.layer.picture.name,
+                "recording": track.recording.name,
+                "sounding": list(thing.sounding),
+                "moving": list(thing.moving),
+                "motion": thing.motion,
+                "follows": thing.follows.recording.name,
+                "area": [round(int(c) / pixels, 4) for c in counts[:, i, 1]],
+                "visible": [round(int(c) / pixels, 4) for c in counts[:, i, 0]],
+                "depth": scene.depth[i],
+                "unseen_picture": thing.unseen_picture,
+                "unseen_object": thing.unseen_object,
+                "stretches": [[round(v, 3) for v in part] for part in track.stretches],
+                "stretches_shared": track.shared,
+                "windows": [[round(v, 3) for v in (w.at, w.start, w.length)] for w in track.windows],
+                "level_db": round(track.level_db, 2),
+                "semitones": round(12 * math.log2(track.speed), 2),
+                "reverb": round(track.reverb, 3),
+            }
+        )
     return {
-        "name": scene.name, "subset": scene.subset, "split": scene.split, "index": scene.index,
-        "category": scene.category, "snr_db": round(scene.snr_db, 2), "background": scene.background,
-        "camera_still": scene.camera.still, "blur": round(scene.blur, 2), "grain": round(scene.grain, 2),
+        "name": scene.name,
+        "subset": scene.subset,
+        "split": scene.split,
+        "index": scene.index,
+        "category": scene.category,
+        "snr_db": round(scene.snr_db, 2),
+        "background": scene.background,
+        "camera_still": scene.camera.still,
+        "blur": round(scene.blur, 2),
+        "grain": round(scene.grain, 2),
         "layers": len(scene.layers),
         "clutter": [layer.picture.name for layer in scene.layers if not layer.picture.category],
         "objects": entries,
     }
 
 
-def per_second(rng: np.random.Generator, knobs: Knobs) -> Curve:
-    """A stationary AR(1) over the seconds, one value a frame, within `LIMIT` standard deviations."""
-    return np.clip(stationary(rng, knobs), -LIMIT, LIMIT)
-
-
-def _who(rng: np.random.Generator, objects: ObjectSet, hidden: HeldOut, knobs: Knobs, key: Sequence[int],
-         index: int) -> list[tuple[Category, Picture]]:
+def _who(
+    rng: np.random.Generator, objects: ObjectSet, hidden: HeldOut, knobs: Knobs, key: Sequence[int], index: int
+) -> list[tuple[Category, Picture]]:
     """The cast: different categories, the first one in turn so that a split has each equally often."""
     known = [c for c in objects.categories if c.name not in hidden.categories]
     turn = np.random.default_rng([*key, 23, index // len(known)]).permutation(len(known))
@@ -258,9 +282,15 @@ def _who_sounds(rng: np.random.Generator, count: int, subset: str, knobs: Knobs)
     return [tuple(i in sets[c] for c in chosen) for i in range(count)]
 
 
-def _what_is_heard(rng: np.random.Generator, cast: Sequence[tuple[Category, Picture]],
-                   sounding: Sequence[tuple[bool, ...]], objects: ObjectSet, held_out: HeldOut, training: bool,
-                   knobs: Knobs) -> tuple[Ambience, float, list[Track], list[Track]]:
+def _what_is_heard(
+    rng: np.random.Generator,
+    cast: Sequence[tuple[Category, Picture]],
+    sounding: Sequence[tuple[bool, ...]],
+    objects: ObjectSet,
+    held_out: HeldOut,
+    training: bool,
+    knobs: Knobs,
+) -> tuple[Ambience, float, list[Track], list[Track]]:
     levels = NOMINAL_DB + rng.uniform(-knobs.loudness_db, knobs.loudness_db, len(cast))
     snr = float(rng.uniform(*knobs.snr_db))
     heard = [level for level, seconds in zip(levels, sounding, strict=True) if any(seconds)]
@@ -281,8 +311,9 @@ def _one(rng: np.random.Generator, category: Category) -> Recording:
     return category.recordings[int(rng.integers(len(category.recordings)))]
 
 
-def _who_moves(rng: np.random.Generator, sounding: Sequence[tuple[bool, ...]], subset: str, knobs: Knobs
-               ) -> tuple[list[tuple[bool, ...]], list[str]]:
+def _who_moves(
+    rng: np.random.Generator, sounding: Sequence[tuple[bool, ...]], subset: str, knobs: Knobs
+) -> tuple[list[tuple[bool, ...]], list[str]]:
     """For every object which seconds it moves, and how. In S4 an object moves throughout or not at all."""
     moving, motions = [], []
     for seconds in sounding:
@@ -293,122 +324,3 @@ def _who_moves(rng: np.random.Generator, sounding: Sequence[tuple[bool, ...]], s
         moving.append(tuple(bool(v) for v in draws < chance))
         motions.append(MOTIONS[int(rng.integers(len(MOTIONS)))])
     return moving, motions
-
-
-def _area(rng: np.random.Generator, bounds: tuple[float, float], knobs: Knobs) -> float:
-    """An area whose growth over the seconds stays within the bounds, even in logarithm."""
-    spread = 2 * LIMIT * GROWTH * knobs.appearance
-    low, high = math.log(bounds[0]) + spread, math.log(bounds[1]) - spread
-    if low > high:
-        low = high = (low + high) / 2
-    return math.exp(float(rng.uniform(low, high)))
-
-
-def _layer(rng: np.random.Generator, picture: Picture, area: float, knobs: Knobs) -> Layer:
-    alpha = read_picture(picture)[..., 3]
-    height, width = alpha.shape
-    scale = math.sqrt(area / max(float((alpha > 127).sum()), 1.0))
-    scale = min(scale, 0.95 / max(height, width))
-    how = knobs.appearance
-    margin = [min(0.5, 0.5 * scale * n) for n in (width, height)]
-    frames = np.ones(knobs.frames)
-    return Layer(
-        picture=picture,
-        mirrored=bool(rng.random() < 0.5),
-        x=float(rng.uniform(margin[0], 1 - margin[0])) + DRIFT * how * per_second(rng, knobs),
-        y=float(rng.uniform(margin[1], 1 - margin[1])) + DRIFT * how * per_second(rng, knobs),
-        angle=float(rng.normal(0, 0.12)) + TURN * how * per_second(rng, knobs),
-        scale=scale * np.exp(GROWTH * how * per_second(rng, knobs)),
-        shear=float(rng.normal(0, 0.08)) + SLANT * how * per_second(rng, knobs),
-        bend=frames * 0,
-        bend_towards=float(rng.uniform(0, 2 * np.pi)),
-        gain=np.exp(float(rng.normal(0, 0.1)) + LIGHT * how * per_second(rng, knobs)),
-        cast=np.exp(np.stack([CAST * how * per_second(rng, knobs) for _ in range(3)], -1)),
-        parallax=1.0,
-        feather=float(rng.uniform(*knobs.feather)),
-        colour_match=float(rng.uniform(*knobs.colour_match)),
-    )
-
-
-def _camera(rng: np.random.Generator, knobs: Knobs) -> Camera:
-    still = bool(rng.random() < knobs.camera_still)
-    how = 0.0 if still else knobs.camera
-    shake = float(rng.uniform(0, 0.004))
-    drift = [0.025 * per_second(rng, knobs) + shake * smooth_noise(rng, knobs.frames, 3) for _ in range(2)]
-    return Camera(
-        x=how * drift[0],
-        y=how * drift[1],
-        zoom=np.exp(how * 0.03 * per_second(rng, knobs)),
-        roll=how * 0.02 * per_second(rng, knobs),
-        still=still,
-    )
-
-
-def _place(rng: np.random.Generator, objects: Sequence[Layer], clutter: Sequence[Layer], camera: Camera,
-           knobs: Knobs) -> list[Layer]:
-    """Move the layers about until all objects can be seen, and two overlap or none does, as was drawn.
-
-    Sounding or silent makes no difference here: the layers don't say which is which.
-    """
-    wanted = len(objects) > 1 and rng.random() < knobs.occlusion
-    everyone = [*objects, *clutter]
-    patches = {id(layer): alpha_patch(layer, PLAN_SIDE) for layer in everyone}
-    best: tuple[float, list[Layer], list[tuple[Curve, Curve]]] | None = None
-    for _ in range(PLACEMENTS):
-        order = [everyone[int(i)] for i in rng.permutation(len(everyone))]
-        for layer in everyone:
-            _throw(rng, layer)
-        if wanted:
-            pair = rng.permutation(len(objects))[:2]
-            _approach(rng, objects[int(pair[0])], objects[int(pair[1])])
-        penalty = _penalty(order, objects, patches, camera, knobs, wanted)
-        if best is None or penalty < best[0]:
-            best = penalty, order, [(layer.x.copy(), layer.y.copy()) for layer in everyone]
-        if penalty <= 0:
-            break
-    assert best is not None
-    for layer, (x, y) in zip(everyone, best[2], strict=True):
-        layer.x, layer.y = x, y
-    for place, layer in enumerate(best[1]):
-        layer.parallax = 0.7 + 0.6 * (place + 1) / len(everyone)
-    return best[1]
-
-
-def _throw(rng: np.random.Generator, layer: Layer) -> None:
-    """A new place for the middle of a layer's path."""
-    height, width = read_picture(layer.picture).shape[:2]
-    scale = float(layer.scale.mean())
-    for axis, length in (("x", width), ("y", height)):
-        margin = min(0.5, 0.5 * scale * length)
-        curve = getattr(layer, axis)
-        setattr(layer, axis, curve - curve.mean() + float(rng.uniform(margin, 1 - margin)))
-
-
-def _approach(rng: np.random.Generator, first: Layer, second: Layer) -> None:
-    """Put the second so near the first that they overlap."""
-    radius = sum(float(layer.scale.mean()) * math.sqrt(np.prod(read_picture(layer.picture).shape[:2])) / 2
-                 for layer in (first, second))
-    distance, angle = radius * float(rng.uniform(0.5, 0.9)), float(rng.uniform(0, 2 * np.pi))
-    goal = first.x.mean() + distance * math.cos(angle), first.y.mean() + distance * math.sin(angle)
-    second.x = second.x - second.x.mean() + float(np.clip(goal[0], 0.1, 0.9))
-    second.y = second.y - second.y.mean() + float(np.clip(goal[1], 0.1, 0.9))
-
-
-def _penalty(order: Sequence[Layer], objects: Sequence[Layer], patches: dict[int, Patch], camera: Camera,
-             knobs: Knobs, wanted: bool) -> float:
-    """0 where the placement is as wanted, more the further it is from it."""
-    whole = np.array([float((read_picture(o.picture)[..., 3] > 127).sum()) for o in objects]) * PLAN_SIDE**2
-    counts = np.stack([
-        index_map(order, camera, [patches[id(layer)] for layer in order], objects, frame, PLAN_SIDE)[1]
-        for frame in knobs.mask_frames()
-    ]).astype(np.float64)
-    full = whole * np.stack([[o.scale[f] ** 2 for o in objects] for f in knobs.mask_frames()])
-    shown = counts[..., 0] / np.maximum(full, 1)
-    hidden = 1 - counts[..., 0] / np.maximum(counts[..., 1], 1)
-    penalty = 4 * np.maximum(LEAST_VISIBLE - shown, 0).max()
-    most = hidden.max(1)  # in every labelled moment, the object that is hidden most
-    if wanted:
-        penalty += np.maximum(OVERLAP[0] - np.median(most), 0) + np.maximum(np.median(most) - OVERLAP[1], 0)
-    else:
-        penalty += np.maximum(most - 0.05, 0).mean()
-    return float(penalty)

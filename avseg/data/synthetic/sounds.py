@@ -84,8 +84,15 @@ def stretches_of(recording: Recording, training: bool, knobs: Knobs) -> tuple[tu
     return ((0.0, length),), True
 
 
-def draw_track(rng: np.random.Generator, recording: Recording, training: bool, sounding: Sequence[bool],
-               knobs: Knobs, level_db: float, noise_db: float) -> Track:
+def draw_track(
+    rng: np.random.Generator,
+    recording: Recording,
+    training: bool,
+    sounding: Sequence[bool],
+    knobs: Knobs,
+    level_db: float,
+    noise_db: float,
+) -> Track:
     """Draw what is heard of an object: windows, pitch, equaliser and reverb.
 
     Windows are drawn again until every sounding second is above ``knobs.audible_db`` and not below the
@@ -192,8 +199,14 @@ def seconds_db(sound: Sound, knobs: Knobs) -> npt.NDArray[np.float64]:
     return 10 * np.log10(np.maximum(power, 1e-12) / max(float(power.mean()), 1e-12))
 
 
-def _draw_windows(rng: np.random.Generator, recording: Recording, stretches: Sequence[Stretch], speed: float,
-                  knobs: Knobs, loudest: bool) -> tuple[Window, ...]:
+def _draw_windows(
+    rng: np.random.Generator,
+    recording: Recording,
+    stretches: Sequence[Stretch],
+    speed: float,
+    knobs: Knobs,
+    loudest: bool,
+) -> tuple[Window, ...]:
     if loudest:
         stretches = [_loudest(recording, stretches, knobs)]
     lengths = np.array([(end - start) / speed for start, end in stretches])

@@ -103,7 +103,7 @@ def _guitar(rng: Rng, time: Sound) -> Sound:
         t = _local(time, 1.5)
         note = 110 * 2 ** (rng.integers(0, 25) / 12)
         partials = np.arange(1, 16)
-        fade = np.exp(-t[:, None] * partials ** 0.7 / decay)
+        fade = np.exp(-t[:, None] * partials**0.7 / decay)
         tone = np.sin(2 * np.pi * note * partials * t[:, None]) * fade / partials**bright
         _add(total, time, at, tone.sum(1) * np.minimum(t / 0.003, 1) * rng.uniform(0.5, 1))
     return total
@@ -158,8 +158,10 @@ def _horn(rng: Rng, time: Sound) -> Sound:
         attack = np.minimum(t / 0.06, 1)
         partials = np.arange(1, 15)
         weights = partials**-0.3 * np.exp(-partials / rng.uniform(5, 7))
-        tone = sum(w * np.sin(2 * np.pi * n * _phase(note, t)) * attack ** (1 + n / 4)
-                   for n, w in zip(partials, weights, strict=True))
+        tone = sum(
+            w * np.sin(2 * np.pi * n * _phase(note, t)) * attack ** (1 + n / 4)
+            for n, w in zip(partials, weights, strict=True)
+        )
         _add(total, time, at, np.asarray(tone) * np.minimum((t[-1] - t) / 0.05, 1))
     return total
 
@@ -194,6 +196,16 @@ def _kettle(rng: Rng, time: Sound) -> Sound:
 
 
 _PLAY: dict[str, Callable[[Rng, Sound], Sound]] = {
-    "siren_truck": _siren_truck, "drum": _drum, "bird": _bird, "guitar": _guitar, "tractor": _tractor, "bell": _bell,
-    "dog": _dog, "bee": _bee, "horn": _horn, "clock": _clock, "frog": _frog, "kettle": _kettle,
+    "siren_truck": _siren_truck,
+    "drum": _drum,
+    "bird": _bird,
+    "guitar": _guitar,
+    "tractor": _tractor,
+    "bell": _bell,
+    "dog": _dog,
+    "bee": _bee,
+    "horn": _horn,
+    "clock": _clock,
+    "frog": _frog,
+    "kettle": _kettle,
 }
