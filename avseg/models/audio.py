@@ -1,6 +1,7 @@
 """Audio encoders: log-mel examples to embeddings of 128 numbers."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
@@ -45,6 +46,8 @@ class AudioCNN(AudioEncoder):
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(0.2)
         self.embedding = nn.Linear(2 * before, EMBEDDING)
+        # Pooled features are all positive, and so alike for all sounds: what differs between them must stand out.
+        self.norm = nn.BatchNorm1d(EMBEDDING)
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """``(N, 1, 96, 64)`` -> ``(N, 128)``."""
@@ -52,7 +55,11 @@ class AudioCNN(AudioEncoder):
         x = self.features((log_mel + 1.0) / 2.0)
         pooled = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
         embedding: Tensor = self.embedding(self.dropout(pooled))
-        return embedding
+        if len(embedding) > 1 or not self.training:
+            return self.norm(embedding)
+        # A single sound has no variance of its own.
+        norm = self.norm
+        return F.batch_norm(embedding, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
 def build_audio_encoder(config: ModelConfig, weights: WeightsConfig | None) -> AudioEncoder:

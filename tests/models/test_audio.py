@@ -47,7 +47,21 @@ def test_learns_to_tell_timbres_apart_quickly() -> None:
 def test_is_small_and_trained() -> None:
     encoder = build_audio_encoder(ModelConfig(audio_encoder="cnn"), WeightsConfig(audio="none"))
     assert not encoder.frozen
-    assert encoder(torch.zeros(3, 1, 96, 64)).shape == (3, 128)
+    for count in (1, 3):  # a single sound must pass in training too
+        assert encoder.train()(torch.zeros(count, 1, 96, 64)).shape == (count, 128)
+
+
+def test_sounds_stand_apart_from_the_start() -> None:
+    torch.manual_seed(0)
+    sounds, _ = timbres(32, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        embedding = AudioCNN()(sounds)
+    assert embedding.mean(dim=0).abs().max() < 1e-4
+    assert embedding.std(dim=0).min() > 0.9
+
+
+def test_is_smaller_than_vggish_by_far() -> None:
+    encoder = AudioCNN()
     assert sum(parameter.numel() for parameter in encoder.parameters()) < 400_000
 
 
