@@ -31,7 +31,7 @@ FPS = 5.0
 """Moments per second that are looked at unless something else is asked for."""
 
 _MOMENTS = {"cpu": 8, "cuda": 32}  # that pass through the model together
-_FRAME_BYTES = 256 * 2**20  # of full-size frames that wait for one pass of the model
+_FRAME_BYTES = 64 * 2**20  # of full-size frames that wait for one pass of the model
 
 
 @dataclass(frozen=True)
@@ -140,22 +140,24 @@ class AVSegmenter:
         length = max(1, self.model.config.frames_per_clip)
         pairs = iter(pairs)
         before: list[_Glimpse] = []
-        while first := list(islice(pairs, 1)):
-            count = self._moments_at_once(first[0].frame.nbytes, length)
-            group = first + list(islice(pairs, count - 1))
-            glimpses = [self._look(pair) for pair in group]
+        for first in pairs:
+            frames, glimpses = [], []
+            # A neighbouring frame is let go as soon as the flow to it is known.
+            for pair in chain([first], islice(pairs, self._moments_at_once(first.frame.nbytes, length) - 1)):
+                frames.append(pair.frame)
+                glimpses.append(self._look(pair))
             scores = self._scores(glimpses, before, wave)
             before = (before + glimpses)[-(length - 1) :] if length > 1 else []
-            for pair, glimpse, score in zip(group, glimpses, scores, strict=True):
-                height, width = pair.frame.shape[:2]
+            for frame, glimpse, score in zip(frames, glimpses, scores, strict=True):
+                height, width = frame.shape[:2]
                 fit = glimpse.fit
                 inside = score[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
                 full = resize(np.ascontiguousarray(inside), (width, height))
-                yield Moment(pair.time, pair.frame, full, full >= self.threshold, loudness_at(wave, pair.time))
+                yield Moment(glimpse.time, frame, full, full >= self.threshold, loudness_at(wave, glimpse.time))
 
     def _moments_at_once(self, frame_bytes: int, length: int) -> int:
         """How many moments pass through the model together: a multiple of T that keeps waiting frames few."""
-        wanted = min(_MOMENTS.get(self.device.type, 8), _FRAME_BYTES // (2 * frame_bytes))
+        wanted = min(_MOMENTS.get(self.device.type, 8), _FRAME_BYTES // frame_bytes)
         return max(1, wanted // length) * length
 
     def _look(self, pair: FramePair) -> _Glimpse:
