@@ -1,0 +1,69 @@
+"""Every file of configs/ loads, describes a model that can be built, and says what the papers say."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from avseg.config import Config, load_config
+from avseg.models import AVSModel, build
+from avseg.models.motion import MotionBranch
+from avseg.training.task import AVSTask
+
+FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))}
+ROWS = [name for name in FILES if not name.startswith("demo")]
+SETTINGS = {  # subset, base model, arm -> batch size, epochs, burn-in, optimiser, learning rate
+    ("s4", "tpavi", "baseline"): (4, 15, None, "adam", 1e-4),
+    ("ms3", "tpavi", "baseline"): (4, 30, None, "adam", 1e-4),
+    ("s4", "tpavi", "ufe"): (24, 120, 10, "adam", 1e-4),
+    ("ms3", "tpavi", "ufe"): (16, 120, 20, "adam", 1e-4),
+    ("s4", "avsegformer", "ufe"): (None, 200, 10, "adamw", 2e-5),
+    ("ms3", "avsegformer", "ufe"): (8, 200, 10, "adamw", 2e-5),
+}
+
+
+def built(config: Config) -> AVSModel:
+    """The model of a configuration without memory for its weights."""
+    with torch.device("meta"):
+        return build(config.model)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_configuration_builds_its_model_and_task(name: str) -> None:
+    config = load_config(FILES[name], "--data.root=bench", "--optim.batch_size=3")
+    assert (config.data.root, config.optim.batch_size) == ("bench", 3)
+    assert config.run.out.startswith("runs/")
+    model = built(config)
+    assert isinstance(model.motion, MotionBranch) == config.model.neighbouring_frames
+    assert type(model).__name__.lower() == config.model.base
+    task = AVSTask(model, config, total_steps=10, steps_per_epoch=5)
+    groups = task.configure_optimizers().param_groups
+    assert groups[0]["lr"] == config.optim.learning_rate
+    assert config.ufe.burn_in < config.optim.epochs or not config.ufe.distant_frames
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_what_its_name_says(name: str) -> None:
+    config = load_config(FILES[name])
+    subset, base, encoder, arm = name.replace("pvt_v2_b5", "pvt").split("_")
+    assert (config.data.subset, config.model.base) == (subset, base)
+    assert config.model.image_encoder == {"pvt": "pvt_v2_b5"}.get(encoder, encoder)
+    assert config.model.neighbouring_frames == config.ufe.distant_frames == (arm == "ufe")
+    assert config.model.audio_encoder == "vggish"
+    assert (config.weights.image, config.weights.audio) == ("imagenet", "audioset")
+    assert config.model.inputs.image_size == 224
+    assert config.run.out == f"runs/{name}"
+    if arm == "ufe":  # as the authors' code has it; see docs/architecture.md
+        assert (config.ufe.cutmix_audio, config.model.flow_fusion) == ("own", "normalised")
+        assert (config.ufe.unsup_weight, config.model.frames_per_clip) == (0.5, 1)
+    if (subset, base, arm) in SETTINGS:
+        batch, epochs, burn_in, optimiser, rate = SETTINGS[subset, base, arm]
+        optim = config.optim
+        assert (optim.epochs, optim.name, optim.learning_rate) == (epochs, optimiser, rate)
+        assert batch is None or optim.batch_size == batch
+        assert burn_in is None or config.ufe.burn_in == burn_in
+
+
+def test_all_rows_are_there() -> None:
+    assert len(ROWS) == 16
+    assert "demo" in FILES
