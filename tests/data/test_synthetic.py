@@ -151,9 +151,7 @@ def test_what_was_stopped_goes_on_where_it_was(s4: Path, tmp_path: Path) -> None
     done = {p: p.stat().st_mtime_ns for p in root.rglob("*.mp4")}
     assert len(done) == 2
     calls.clear()
-    write_benchmark(
-        root, "s4", videos=6, val=1, test=2, workers=1, progress=lambda *now: calls.append(now), **TINY
-    )
+    write_benchmark(root, "s4", videos=6, val=1, test=2, workers=1, progress=lambda *now: calls.append(now), **TINY)
     assert calls[0] == (2, 6)
     assert calls[-1] == (6, 6)
     assert {p: p.stat().st_mtime_ns for p in done} == done
@@ -205,9 +203,9 @@ def test_ms3_has_its_own_layout_with_changing_sources(ms3: Path) -> None:
 def test_distant_videos_come_in_vggsounds_form(ms3: Path) -> None:
     layout = Layout(ms3, "ms3")
     distant = [r for r in read_scenes(ms3, "ms3") if r["split"] == "distant"]
-    rows = list(csv.reader(open(ms3 / "VGGSound" / "vggsound.csv", newline="")))
+    rows = list(csv.reader((ms3 / "VGGSound" / "vggsound.csv").read_text().splitlines()))
     assert [row[0] for row in rows] == [r["name"] for r in distant]
-    index = list(csv.DictReader(open(ms3 / "MS3_Extend" / "index.csv", newline="")))
+    index = list(csv.DictReader((ms3 / "MS3_Extend" / "index.csv").read_text().splitlines()))
     for number, (record, row) in enumerate(zip(distant, index, strict=True)):
         assert row == {"n": str(number), "video": f"VGGSound/{record['name']}_000000.mp4"}
         assert probe(ms3 / row["video"]).has_audio

@@ -43,6 +43,7 @@ class Knobs:
     objects_per_scene: tuple[int, int] = (2, 4)
     area: tuple[float, float] = (0.03, 0.25)  # of the picture, each object, unoccluded
     occlusion: float = 0.4  # scenes in which two objects are made to overlap
+    visits: int = 1  # videos of one place: the same objects and surroundings, another of them sounding
     clutter: tuple[int, int] = (2, 6)  # silent pictures that belong to no category
     clutter_area: tuple[float, float] = (0.01, 0.08)
     unseen_pictures: float = 0.2  # pictures held out of training
@@ -74,7 +75,7 @@ class Knobs:
     equaliser_db: float = 6.0
     reverb: float = 0.3  # largest share of the reverberant sound
     audible_db: float = -40.0  # a sounding second lies above this, in dB of full scale
-    split_seconds: float = 2.0  # every so many seconds of a recording give train and test disjoint stretches
+    split_seconds: float = 2.0  # recordings at least this long give train and test disjoint stretches
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -103,6 +104,8 @@ class Knobs:
             raise AvsegError(f"appearance_rho must lie between -1 and 1, not {self.appearance_rho}")
         if self.size < 32 or self.size % 2:
             raise AvsegError(f"size must be an even number of pixels, 32 or more, not {self.size}")
+        if self.visits < 1:
+            raise AvsegError(f"visits counts the videos of a place: give 1 or more, not {self.visits}")
         if self.objects_per_scene[0] < 1 or self.sounding[0] < 1:
             raise AvsegError("objects_per_scene and sounding count from 1")
         if not 0 < self.area[0] <= self.area[1] <= 0.8:

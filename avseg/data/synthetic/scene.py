@@ -116,19 +116,21 @@ def plan_scene(
     """
     key = [seed, SUBSETS.index(subset), SPLITS.index(split)]
     rng = np.random.default_rng([*key, index])
+    place_index, visit = divmod(index, knobs.visits)
+    here = np.random.default_rng([*key, place_index, 29])  # what all visits to a place have in common
     training = split in ("train", "distant")
-    cast = _who(rng, objects, held_out if training else HeldOut(frozenset(), frozenset()), knobs, key, index)
-    sounding = _who_sounds(rng, len(cast), subset, knobs)
+    cast = _who(here, objects, held_out if training else HeldOut(frozenset(), frozenset()), knobs, key, place_index)
+    sounding = _who_sounds(rng, len(cast), subset, visit, knobs)
     ambience, snr, tracks, others = _what_is_heard(rng, cast, sounding, objects, held_out, training, knobs)
     moving, motions = _who_moves(rng, sounding, subset, knobs)
     camera = draw_camera(rng, knobs)
-    areas = [draw_area(rng, knobs.area, knobs) for _ in cast]
-    standing = [draw_layer(rng, p, area, knobs) for (_, p), area in zip(cast, areas, strict=True)]
+    areas = [draw_area(here, knobs.area, knobs) for _ in cast]
+    standing = [draw_layer(here, p, area, knobs) for (_, p), area in zip(cast, areas, strict=True)]
     clutter = []
     if objects.clutter:
-        for _ in range(int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 1))):
-            picture = objects.clutter[int(rng.integers(len(objects.clutter)))]
-            clutter.append(draw_layer(rng, picture, draw_area(rng, knobs.clutter_area, knobs), knobs))
+        for _ in range(int(here.integers(knobs.clutter[0], knobs.clutter[1] + 1))):
+            picture = objects.clutter[int(here.integers(len(objects.clutter)))]
+            clutter.append(draw_layer(here, picture, draw_area(here, knobs.clutter_area, knobs), knobs))
     for i, layer in enumerate(standing):
         loudness = np.where(per_frame(sounding[i], knobs), envelope(tracks[i], knobs), envelope(others[i], knobs))
         size = math.sqrt(areas[i])
@@ -139,7 +141,7 @@ def plan_scene(
             loudness = smooth_noise(rng, knobs.frames, 6)
             size = math.sqrt(float(np.mean(knobs.clutter_area)))
             move(rng, layer, kind, amplitude(rng, loudness, [True] * knobs.seconds, knobs), size, knobs)
-    layers = place(rng, standing, clutter, camera, knobs)
+    layers = place(here, standing, clutter, camera, knobs)
     planned = [
         SceneObject(
             category=category.name,
@@ -167,13 +169,13 @@ def plan_scene(
         objects=planned,
         layers=layers,
         camera=camera,
-        background=kinds[int(rng.integers(len(kinds)))],
+        background=kinds[int(here.integers(len(kinds)))],
         light=light,
         blur=float(rng.uniform(*knobs.blur)),
         grain=float(rng.uniform(*knobs.grain)),
         ambience=ambience,
         snr_db=snr,
-        seed=int(rng.integers(2**31)),
+        seed=int(here.integers(2**31)),
     )
     order = rng.permutation(len(planned))
     scene.objects = [planned[int(i)] for i in order]
@@ -256,10 +258,12 @@ def _who(
     return choice
 
 
-def _who_sounds(rng: np.random.Generator, count: int, subset: str, knobs: Knobs) -> list[tuple[bool, ...]]:
-    """For every object which seconds it sounds."""
+def _who_sounds(
+    rng: np.random.Generator, count: int, subset: str, visit: int, knobs: Knobs
+) -> list[tuple[bool, ...]]:
+    """For every object which seconds it sounds. In S4 the objects of a place take turns from visit to visit."""
     if subset == "s4":
-        return [(i == 0,) * knobs.seconds for i in range(count)]
+        return [(i == visit % count,) * knobs.seconds for i in range(count)]
     low, high = (min(n, count) for n in knobs.sounding)
     sets: list[tuple[int, ...]] = [()]
     weights = [knobs.silent_seconds]

@@ -20,6 +20,8 @@ TRIES = 20
 BANDS = (100.0, 250.0, 600.0, 1500.0, 3500.0, 8000.0)  # Hz, of the equaliser
 FADE = 0.015  # seconds, between two windows
 GUARD = 0.025  # seconds left out at either side of a cut
+BLOCK = 3.0  # seconds of a recording in which training and test each have a part
+LONGEST = 2.0  # seconds of a window
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,15 @@ class Ambience:
 def stretches_of(recording: Recording, training: bool, knobs: Knobs) -> tuple[tuple[Stretch, ...], bool]:
     """The parts of a recording that a split may play, in seconds of the trimmed recording, and whether it shares them.
 
-    A recording of at least ``knobs.split_seconds`` is cut into blocks at least that long, and every block in
+    A recording of at least ``knobs.split_seconds`` is cut into blocks of about three seconds, and every block in
     two: 60 % for training and the rest for validation and test, a twentieth of a second between them. So both
     hear all of a recording's course, and no sample is in both. A shorter recording, or one where either would
     be left with what can hardly be heard, is shared whole.
     """
     sound = read_recording(recording, knobs.sample_rate)
     length = len(sound) / knobs.sample_rate
-    blocks = int(length / knobs.split_seconds) if knobs.split_seconds > 0 else 0
-    if blocks:
+    if length >= knobs.split_seconds:
+        blocks = max(1, int(length / BLOCK))
         edges = np.linspace(0, length, blocks + 1)
         first_is_training = sum(recording.name.encode()) % 2 == 0
         parts: tuple[list[Stretch], list[Stretch]] = [], []
@@ -212,11 +214,11 @@ def _draw_windows(
     lengths = np.array([(end - start) / speed for start, end in stretches])
     windows = []
     # the first window begins before the lead does, as far as any window may last: its phase is random
-    at = -LEAD - float(rng.uniform(0, min(2.5, lengths.max())))
+    at = -LEAD - float(rng.uniform(0, min(LONGEST, lengths.max())))
     while at < knobs.seconds:
         chosen = int(rng.choice(len(stretches), p=lengths / lengths.sum()))
         start, end = stretches[chosen]
-        length = min(float(rng.uniform(1.0, 2.5)), float(lengths[chosen]))
+        length = float(rng.uniform(0.5, 1.0)) * min(LONGEST, float(lengths[chosen]))
         windows.append(Window(at, float(rng.uniform(start, max(start, end - length * speed))), length))
         at += length - FADE + (0 if lengths.max() > 0.7 else float(rng.uniform(0, 0.2)))
     return tuple(windows)
