@@ -1,5 +1,6 @@
 """Where a cut-out is at every moment, as numbers, and which of them is visible at a pixel."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,16 +73,20 @@ def patch_factor(layer: Layer, side: int, shape: tuple[int, ...]) -> float:
 
 def matrix(layer: Layer, camera: Camera, patch: Patch, frame: int, side: int) -> npt.NDArray[np.float64]:
     """The affine map (2, 3) from patch pixels to picture pixels at a frame, for `cv2.warpAffine`."""
+    # plain floats: this runs for every layer of every frame, and arrays of two numbers cost more than they do
     height, width = patch.pixels.shape[:2]
-    scale = layer.scale[frame] / patch.factor
-    linear = _rotation(layer.angle[frame]) @ np.array([[1.0, layer.shear[frame]], [0.0, 1.0]]) * scale
-    turn = _rotation(camera.roll[frame]) * camera.zoom[frame]
-    linear = turn @ linear
-    centre = turn @ np.array([layer.x[frame] - 0.5, layer.y[frame] - 0.5]) + 0.5
-    centre = centre + layer.parallax * np.array([camera.x[frame], camera.y[frame]])
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    shift = centre * side - 0.5 - linear @ middle * side
-    return np.hstack([linear * side, shift[:, None]])
+    shear, scale = float(layer.shear[frame]), float(layer.scale[frame]) / patch.factor * side
+    zoom, roll, angle = float(camera.zoom[frame]), float(camera.roll[frame]), float(layer.angle[frame])
+    cos, sin = math.cos(roll + angle) * scale * zoom, math.sin(roll + angle) * scale * zoom
+    a, b, c, d = cos, cos * shear - sin, sin, sin * shear + cos
+    x, y = float(layer.x[frame]) - 0.5, float(layer.y[frame]) - 0.5
+    turn_cos, turn_sin = math.cos(roll) * zoom, math.sin(roll) * zoom
+    centre_x = turn_cos * x - turn_sin * y + 0.5 + layer.parallax * float(camera.x[frame])
+    centre_y = turn_sin * x + turn_cos * y + 0.5 + layer.parallax * float(camera.y[frame])
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    shift_x = centre_x * side - 0.5 - a * middle_x - b * middle_y
+    shift_y = centre_y * side - 0.5 - c * middle_x - d * middle_y
+    return np.array([[a, b, shift_x], [c, d, shift_y]])
 
 
 def bent(patch: Patch, layer: Layer, frame: int) -> Image:
@@ -104,15 +109,17 @@ def bent(patch: Patch, layer: Layer, frame: int) -> Image:
 def warped(pixels: Image, affine: npt.NDArray[np.float64], side: int) -> tuple[Image, tuple[slice, slice]] | None:
     """The patch in the picture: its pixels within the smallest window, and that window; None if outside."""
     height, width = pixels.shape[:2]
-    corners = affine @ np.array([[-1, width, -1, width], [-1, -1, height, height], [1, 1, 1, 1]], np.float64)
-    left, top = np.maximum(np.floor(corners.min(1)).astype(int), 0)
-    right, bottom = np.minimum(np.ceil(corners.max(1)).astype(int) + 1, side)
+    (a, b, x), (c, d, y) = affine.tolist()
+    xs = [a * u + b * v + x for u in (-1, width) for v in (-1, height)]
+    ys = [c * u + d * v + y for u in (-1, width) for v in (-1, height)]
+    left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
+    right, bottom = min(side, math.ceil(max(xs)) + 1), min(side, math.ceil(max(ys)) + 1)
     if left >= right or top >= bottom:
         return None
     local = affine.copy()
     local[:, 2] -= (left, top)
-    out = cv2.warpAffine(pixels, local, (int(right - left), int(bottom - top)), flags=cv2.INTER_LINEAR)
-    return out, (slice(int(top), int(bottom)), slice(int(left), int(right)))
+    out = cv2.warpAffine(pixels, local, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+    return out, (slice(top, bottom), slice(left, right))
 
 
 def index_map(
@@ -147,8 +154,3 @@ def index_map(
             counts[number, 1] = int(inside.sum())
     counts[:, 0] = np.bincount(visible.reshape(-1), minlength=len(objects) + 1)[1:]
     return visible, counts
-
-
-def _rotation(angle: float) -> npt.NDArray[np.float64]:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, -sin], [sin, cos]])

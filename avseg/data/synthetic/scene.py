@@ -258,9 +258,7 @@ def _who(
     return choice
 
 
-def _who_sounds(
-    rng: np.random.Generator, count: int, subset: str, visit: int, knobs: Knobs
-) -> list[tuple[bool, ...]]:
+def _who_sounds(rng: np.random.Generator, count: int, subset: str, visit: int, knobs: Knobs) -> list[tuple[bool, ...]]:
     """For every object which seconds it sounds. In S4 the objects of a place take turns from visit to visit."""
     if subset == "s4":
         return [(i == visit % count,) * knobs.seconds for i in range(count)]
