@@ -154,7 +154,8 @@ def prepare_videos(demo: Demo) -> None:
     with _timed(demo, "preparing"), _bar("preparing videos") as progress:
         found = prepare(demo.root, "s4", size=size, progress=progress)
     if found.failures:
-        raise AvsegError(f"{found.failures[0]} ({len(found.failures)} in all; delete {demo.root} and run again.)")
+        name, reason = found.failures[0]
+        raise AvsegError(f"{name}: {reason} ({len(found.failures)} in all; delete {demo.root} and run again.)")
 
 
 def train_arm(demo: Demo, config: Config) -> None:

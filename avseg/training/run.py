@@ -79,11 +79,13 @@ def train(config: Config) -> RunResult:
     loaders = _Loaders(data)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on settings that are chosen here on purpose
-        trainer.fit(task, datamodule=loaders, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
-    if not trainer.interrupted:
-        trainer.save_checkpoint(checkpoint)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(task, datamodule=loaders, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
+        except SystemExit as leaving:
+            if trainer.interrupted:  # Lightning leaves the program on Ctrl-C, which is the caller's to decide
+                raise KeyboardInterrupt from leaving
+            raise
+    trainer.save_checkpoint(checkpoint)
     if trainer.is_global_zero:
         _leave(folder, task, trainer, config, time.perf_counter() - started)
     return RunResult(folder, data.total_steps, time.perf_counter() - started)

@@ -140,6 +140,7 @@ class AVSTask(pl.LightningModule):
                 f"The loss is {values['loss']} at step {batch.step} (clips {', '.join(batch.labelled.names[:4])} …): "
                 "lower optim.learning_rate, or set optim.clip_norm; the last checkpoint is whole."
             )
+        self.latest.update(values)
         if last or batch.step % LOG_EVERY == 0:
             self._write({**values, "lr": self.learning_rate(batch.step)}, batch.step)
 
