@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# What is still owed a GPU, most valuable first. Each step resumes where it stood and is cut off before 9 minutes;
+# call it again until it says "done". Nothing here has been run on a GPU yet.
+#
+#   benchmarks/gpu.sh           the list
+#   benchmarks/gpu.sh STEP      one step; results go to $OUT (default runs/gpu)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+OUT=${OUT:-runs/gpu}
+AVSEG=${AVSEG:-.venv/bin/avseg}
+PYTHON=${PYTHON:-.venv/bin/python}
+LIMIT=${LIMIT:-500} # seconds
+
+# The full edition, 224 px: 600 training, 100 validation and 500 test videos.
+data() {
+    timeout "$LIMIT" "$AVSEG" data synth "$OUT/full" --subset s4 --edition full --videos 1200 --val 100 --test 500 --seed 0
+    timeout "$LIMIT" "$AVSEG" data prepare "$OUT/full" --subset s4
+}
+
+# Train one arm of the demo's configuration at full size: $1 is its name, the rest are overrides.
+arm() {
+    local name=$1
+    shift
+    if [ -f "$OUT/$name/run.json" ]; then echo "done: $name"; return; fi
+    timeout "$LIMIT" "$AVSEG" train --config configs/demo.yaml --data.root "$OUT/full" --run.out "$OUT/$name" \
+        --run.resume true --run.accelerator gpu --run.precision bf16-mixed --run.validate_every 1 --data.workers 8 \
+        --data.cache false --model.width 128 --model.inputs.image_size 224 --optim.batch_size 24 --optim.epochs 60 \
+        --ufe.burn_in 10 "$@"
+    "$AVSEG" evaluate "$OUT/$name" --data.root "$OUT/full" --data.subset s4 --data.split test --json "$OUT/$name.json"
+}
+OFF=(--model.neighbouring_frames false --ufe.distant_frames false)
+
+case "${1:-list}" in
+list)
+    cat <<'LIST'
+data          write and prepare the full edition (CPU)
+calibrate     the full edition: baseline, deaf and blind, without UFE; freeze it before the next steps
+baseline-S    Table 5 on the full edition, seed S: supervised baseline
+nf-S          the same with neighbouring frames
+df-S          the same with distant frames
+nf+df-S       the same with both
+LIST
+    ;;
+data) data ;;
+calibrate)
+    timeout "$LIMIT" "$PYTHON" benchmarks/calibrate.py "$OUT/full" "$OUT/calibration" --run.accelerator=gpu \
+        --run.resume=true --model.width=128 --model.inputs.image_size=224 --optim.batch_size=24 --optim.epochs=60
+    ;;
+baseline-*) arm "$1" --run.seed "${1##*-}" "${OFF[@]}" ;;
+nf-*) arm "$1" --run.seed "${1##*-}" --ufe.distant_frames false ;;
+df-*) arm "$1" --run.seed "${1##*-}" --model.neighbouring_frames false ;;
+nf+df-*) arm "$1" --run.seed "${1##*-}" ;;
+*) echo "unknown step: $1; see the list: benchmarks/gpu.sh" >&2; exit 2 ;;
+esac
