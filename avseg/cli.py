@@ -22,7 +22,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "evaluate": ("learning", "evaluate", "score a model on a split"),
     "compare": ("learning", "compare", "is one model better than another?"),
     "segment": ("using", "segment", "mark what sounds in a video"),
-    "models": ("using", "models", "list base models and encoders"),
+    "convert": ("using", "convert", "make a published checkpoint a model of avseg's"),
+    "models": ("using", "models", "list base models, encoders and published checkpoints"),
 }
 
 FAILED = 1

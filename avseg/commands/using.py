@@ -1,4 +1,4 @@
-"""``avseg segment`` and ``avseg models``: run models, and know which there are."""
+"""``avseg segment``, ``convert`` and ``models``: run models, bring in published ones, and know which there are."""
 
 from typing import Any, Literal
 
@@ -16,6 +16,17 @@ IMAGE_ENCODERS = {
 AUDIO_ENCODERS = {
     "vggish": "VGGish, frozen, AudioSet weights from its authors or a file",
     "cnn": "a small network over log-mel, trained with the model",
+}
+
+# Where the authors keep what `avseg convert` reads; models are named by hand, on drives that their pages link.
+PUBLISHED = {
+    "TPAVI": "https://github.com/OpenNLPLab/AVSBench",
+    "AVSegFormer": "https://github.com/vvvb-github/AVSegFormer",
+    "TPAVI and AVSegFormer with UFE": "https://github.com/jinxiang-liu/UFE-AVS",
+    "VGGish": "https://github.com/harritaylor/torchvggish/releases",
+    "PVT-v2-b5": "https://github.com/whai362/PVT/releases",
+    "ResNet-50": "https://download.pytorch.org/models/resnet50-19c8e357.pth",
+    "ResNet-18": "https://download.pytorch.org/models/resnet18-5c106cde.pth",
 }
 
 
@@ -84,11 +95,52 @@ def segment(options: Any) -> int:
     return 0
 
 
+def convert_parser() -> Parser:
+    parser = Parser(
+        "avseg convert",
+        "PUBLISHED --out DIR [options]",
+        "Make a checkpoint that its authors published a model of avseg's: config.json and model.safetensors in DIR, "
+        "for segment, evaluate and train. Which model it is, TPAVI or AVSegFormer with which encoder, with or without "
+        "UFE, is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become a DIR that the section "
+        "weights of a configuration takes. Nothing in the file is executed.",
+        "avseg convert vggish-10086976.pth --out vggish\n"
+        "avseg convert s4_tpavi.pth --vggish vggish --out published\n"
+        "avseg segment concert.mp4 --checkpoint published --out segmented",
+    )
+    parser.add_argument("file", metavar="PUBLISHED", type=str, help="the checkpoint, a .pth or .safetensors")
+    parser.add_argument("--out", type=str, required=True, help="the folder to write")
+    parser.add_argument(
+        "--vggish",
+        type=str | None,
+        metavar="FILE",
+        help="VGGish's published weights, or the folder they were converted to; TPAVI's checkpoints need them",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a converted model that stands there")
+    return parser
+
+
+def convert(options: Any) -> int:
+    from avseg.models.convert import convert as convert_published
+
+    done = convert_published(options.file, options.out, options.vggish, options.overwrite)
+    for text in done.notes:
+        note(text)
+    if done.config is None:
+        field = {"vggish": "audio", "resnet18": "flow"}.get(done.kind, "image")
+        print(f"{done.folder}: {done.kind}")
+        print(f"next: avseg train --weights.{field} {done.folder} ...")
+        return 0
+    ufe = "with" if done.config.neighbouring_frames else "without"
+    print(f"{done.folder}: {done.kind}, {done.config.image_encoder}, {ufe} neighbouring frames")
+    print(f"next: avseg segment VIDEO --checkpoint {done.folder} --out DIR")
+    return 0
+
+
 def models_parser() -> Parser:
     return Parser(
         "avseg models",
         "",
-        "List the base models and encoders that a configuration can name.",
+        "List the base models and encoders that a configuration can name, and where published checkpoints are kept.",
         "avseg models\navseg train --model.base tpavi --model.image_encoder resnet50 --data.root AVSBench",
     )
 
@@ -105,4 +157,7 @@ def models(options: Any) -> int:
     print("\naudio encoders (model.audio_encoder)")
     for name, text in AUDIO_ENCODERS.items():
         print(f"  {name:<20}{text}")
+    print("\npublished checkpoints (for avseg convert), and where their authors keep or link them")
+    for name, text in PUBLISHED.items():
+        print(f"  {name}\n    {text}")
     return 0

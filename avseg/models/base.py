@@ -308,6 +308,11 @@ def _read_config(file: Path) -> ModelConfig:
         raise AvsegError(f"{file} is not readable JSON ({error}); save the model again.") from error
     if not isinstance(values, dict) or "format_version" not in values:
         raise AvsegError(f"{file} is not the config.json of an avseg model: it has no format_version.")
+    if "encoder" in values:
+        raise AvsegError(
+            f"{file} describes the encoder {values['encoder']} alone, which marks nothing: name its folder in the "
+            "section weights of a configuration, or as `avseg convert --vggish`."
+        )
     version = values.pop("format_version")
     if version != FORMAT_VERSION:
         raise AvsegError(f"{file} has format version {version}, this avseg reads {FORMAT_VERSION}: update avseg.")

@@ -17,16 +17,18 @@ class Origin:
 
     Attributes:
         name: Its name there.
-        half: Which half of it along the first axis, where two of ours are stored as one.
+        part: Which part of it along the first axis, where several are stored as one.
+        parts: How many those are.
     """
 
     name: str
-    half: int | None = None
+    part: int | None = None
+    parts: int = 2
 
     def take(self, tensor: Tensor, like: Tensor) -> Tensor:
         """Our part of the stored tensor; a 1×1 convolution becomes the linear layer that it is."""
-        if self.half is not None and tensor.ndim and tensor.shape[0] % 2 == 0:
-            tensor = tensor.chunk(2)[self.half].clone()
+        if self.part is not None and tensor.ndim and tensor.shape[0] and tensor.shape[0] % self.parts == 0:
+            tensor = tensor.chunk(self.parts)[self.part].clone()
         if tensor.ndim > like.ndim and set(tensor.shape[like.ndim :]) == {1}:
             tensor = tensor.flatten(like.ndim).squeeze(-1)
         return tensor
@@ -63,6 +65,8 @@ def adopt(
     missing: list[str] = []
     misshapen: list[str] = []
     used: set[str] = set()
+    counter = "num_batches_tracked"
+    counted = any(name.endswith(counter) for name in state)
     ours: dict[str, Tensor] = {}
     for name, like in wanted.items():
         origin = names(name)
@@ -72,8 +76,8 @@ def adopt(
             if ours[name].shape != like.shape:
                 shape = tuple(state[origin.name].shape)
                 misshapen.append(f"{origin.name} is {shape} instead of {_wanted_shape(like, origin)}")
-        elif name.endswith("num_batches_tracked"):
-            # Files from before PyTorch 0.4.1 have no such counter, and nothing computes with it.
+        elif name.endswith(counter) and not counted:
+            # Files from before PyTorch 0.4.1 have no such counters, and nothing computes with them.
             ours[name] = torch.zeros((), dtype=torch.long)
         elif not name.startswith(optional or ("\0",)):
             missing.append(f"{origin.name} is missing")
@@ -87,7 +91,7 @@ def adopt(
 
 def _wanted_shape(like: Tensor, origin: Origin) -> tuple[int, ...]:
     shape = tuple(like.shape)
-    return shape if origin.half is None else (2 * shape[0], *shape[1:])
+    return shape if origin.part is None else (origin.parts * shape[0], *shape[1:])
 
 
 def load_foreign(
@@ -154,8 +158,8 @@ _PVT = (
 
 def pvt_authors(name: str) -> Origin:
     """A tensor of transformers' PVT-v2 in its authors' names; they store keys and values as one."""
-    half = 0 if ".attention.key." in name else 1 if ".attention.value." in name else None
-    return Origin(_next(_substitute(name, _PVT), r"^(patch_embed|block|norm)(\d)"), half)
+    part = 0 if ".attention.key." in name else 1 if ".attention.value." in name else None
+    return Origin(_next(_substitute(name, _PVT), r"^(patch_embed|block|norm)(\d)"), part)
 
 
 _EFFICIENTNET = (

@@ -5,40 +5,48 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avseg.config import InputConfig, ModelConfig
 from avseg.errors import AvsegError
 from avseg.models.base import build
+from avseg.models.encoders import build_image_encoder
 from avseg.models.foreign import Names, Origin, adopt, pvt_authors, torchvision_resnet
+from avseg.models.motion import FlowEncoder, two_channel_stem
 from avseg.models.published_avsegformer import is_avsegformer, published_avsegformer
 from avseg.models.vggish import VGGISH_UNUSED, VGGish
 
-__all__ = ["Kind", "published_avsegformer", "published_tpavi", "published_vggish", "recognise"]
+__all__ = ["Kind", "published_avsegformer", "published_encoder", "published_tpavi", "published_vggish", "recognise"]
 
-Kind = Literal["tpavi", "avsegformer", "vggish", "resnet50", "pvt_v2_b5"]
+Kind = Literal["tpavi", "avsegformer", "vggish", "resnet50", "resnet18", "pvt_v2_b5"]
 
 
 def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
-    """Which published model a state dict is: a base model, ``vggish``, or the encoders ``resnet50`` and ``pvt_v2_b5``.
+    """Which published model a state dict is: a base model, ``vggish``, or an encoder of pictures or flow.
+
+    Beginnings of names decide, so that a file that lacks some is still told what it lacks.
 
     Raises:
         AvsegError: none of them.
     """
-    if "tpavi_b1.theta.weight" in state or "tpavi_b4.theta.weight" in state:
+
+    def has(pattern: str) -> bool:
+        return any(re.match(pattern, name) for name in state)
+
+    if has(r"tpavi_b\d\."):
         return "tpavi"
     if is_avsegformer(state):
         return "avsegformer"
-    if "features.0.weight" in state and "embeddings.0.weight" in state:
+    if has(r"features\.\d") and has(r"embeddings\.\d"):
         return "vggish"
-    if "bn1.weight" in state and "layer4.0.conv3.weight" in state:
-        return "resnet50"
-    if "patch_embed1.proj.weight" in state:
+    if has(r"layer\d\.\d+\.conv\d\."):
+        return "resnet50" if has(r"layer\d\.\d+\.conv3\.") else "resnet18"
+    if has(r"patch_embed\d\."):
         return "pvt_v2_b5"
     first = ", ".join(list(state)[:3])
     raise AvsegError(
         f"{source} is not a checkpoint that is known here (it begins with {first}): give one of TPAVI, AVSegFormer, "
-        "VGGish, torchvision's ResNet-50 or PVT-v2-b5."
+        "VGGish, PVT-v2-b5, or torchvision's ResNet-50 or ResNet-18."
     )
 
 
@@ -74,26 +82,56 @@ def published_vggish(state: dict[str, Tensor], source: str | Path) -> dict[str, 
     Raises:
         AvsegError: tensors are missing, unexpected or misshapen; the first few are named.
     """
-    with torch.device("meta"):
-        wanted = VGGish().state_dict()
-    ours = adopt(state, wanted, source, unused=VGGISH_UNUSED)
+    ours = published_encoder(state, source, "vggish")
     return {f"audio_encoder.{name}": tensor for name, tensor in ours.items()}
 
 
+def published_encoder(state: dict[str, Tensor], source: str | Path, kind: Kind) -> dict[str, Tensor]:
+    """An encoder's published weights in the names of ours, for a section ``weights`` to start from.
+
+    Args:
+        state: In the published names.
+        source: The file, for messages.
+        kind: ``vggish``; ``resnet50`` or ``pvt_v2_b5``, of pictures; ``resnet18``, of flow, whose stem is averaged to
+            two channels.
+
+    Raises:
+        AvsegError: tensors are missing, unexpected or misshapen; the first few are named.
+    """
+    names: Names = Origin
+    unused: tuple[str, ...] = ("fc.",)
+    module: nn.Module
+    with torch.device("meta"):
+        if kind == "vggish":
+            module, unused = VGGish(), VGGISH_UNUSED
+        elif kind == "resnet18":
+            module, state = FlowEncoder(stages=4), two_channel_stem(state)
+        else:
+            module = build_image_encoder(ModelConfig(image_encoder=kind), None).get_submodule("backbone")
+            names = torchvision_resnet if kind == "resnet50" else pvt_authors
+            unused = ("fc.",) if kind == "resnet50" else ("head.",)
+    return adopt(state, module.state_dict(), source, names, unused)
+
+
 def _tpavi_config(state: dict[str, Tensor]) -> ModelConfig:
-    motion = "flownet.conv1.weight" in state
-    second = state.get("conv2_flow.conv2d_list.0.weight")
+    motion = any(name.startswith("flownet.") or "_flow." in name for name in state)
     return ModelConfig(
         base="tpavi",
-        image_encoder="pvt_v2_b5" if "encoder_backbone.patch_embed1.proj.weight" in state else "resnet50",
+        image_encoder="pvt_v2_b5" if any(name.startswith("encoder_backbone.") for name in state) else "resnet50",
         audio_encoder="vggish",
         neighbouring_frames=motion,
         flow_fusion="normalised",
-        flow_stages=4 if second is not None and second.ndim == 4 and second.shape[1] == 128 else 1,
+        flow_stages=4 if _reads_every_stage(state) else 1,
         # With UFE, one labelled frame at a time; without, whole clips.
         frames_per_clip=1 if motion else 5,
         inputs=InputConfig(flow_encoding="published"),
     )
+
+
+def _reads_every_stage(state: dict[str, Tensor]) -> bool:
+    """Whether each scale's refinement of flow reads a stage of its own, told by the channels that it takes."""
+    found = ((re.match(r"conv([2-4])_flow\..*weight$", name), tensor) for name, tensor in state.items())
+    return any(scale and tensor.ndim == 4 and tensor.shape[1] == 32 << int(scale[1]) for scale, tensor in found)
 
 
 _TPAVI = (
@@ -119,7 +157,7 @@ def _tpavi_names(image_encoder: str) -> Names:
             name = name.removeprefix(backbone)
             if image_encoder == "pvt_v2_b5":
                 origin = pvt_authors(name)
-                return Origin(f"encoder_backbone.{origin.name}", origin.half)
+                return Origin(f"encoder_backbone.{origin.name}", origin.part)
             # The published network has two copies of stages 3 and 4, of which the first is used.
             return Origin("resnet." + re.sub(r"^layer([34])\.", r"layer\1_1.", torchvision_resnet(name).name))
         for pattern, replacement in _TPAVI:

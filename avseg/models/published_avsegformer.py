@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from avseg.config import InputConfig, ModelConfig
-from avseg.errors import AvsegError
 from avseg.models.base import build
 from avseg.models.foreign import Names, Origin, adopt, pvt_authors, torchvision_resnet
 from avseg.models.vggish import VGGISH_UNUSED
@@ -40,7 +39,6 @@ def published_avsegformer(state: dict[str, Tensor], source: str | Path) -> tuple
         unused += ["backbone.layer3_2.", "backbone.layer4_2.", "backbone.fc."]
     if config.neighbouring_frames:
         unused += ["head.flownet.fc.", *(f"head.flownet.layer{stage}." for stage in (2, 3, 4))]
-    state = _values_alone(state, config, source)
     return config, adopt(state, model.state_dict(), source, _names(config.image_encoder), tuple(unused))
 
 
@@ -49,7 +47,7 @@ def _config(state: dict[str, Tensor]) -> ModelConfig:
     bias = any(re.match(r"head\.query_generator\..*_attn\.in_proj_bias$", name) for name in state)
     return ModelConfig(
         base="avsegformer",
-        image_encoder="pvt_v2_b5" if "backbone.patch_embed1.proj.weight" in state else "resnet50",
+        image_encoder="pvt_v2_b5" if any(name.startswith("backbone.patch_embed") for name in state) else "resnet50",
         audio_encoder="vggish",
         neighbouring_frames=motion,
         flow_fusion="normalised",
@@ -59,22 +57,6 @@ def _config(state: dict[str, Tensor]) -> ModelConfig:
         options={"generator_bias": bias, "dice": "squared"},
         inputs=InputConfig(flow_encoding="published"),
     )
-
-
-def _values_alone(state: dict[str, Tensor], config: ModelConfig, source: str | Path) -> dict[str, Tensor]:
-    """``state`` with the values' third alone of every attention to the sound: one token needs no queries and keys."""
-    state = dict(state)
-    width = config.width
-    for name, tensor in state.items():
-        if re.match(r"^head\.query_generator\.layers\.\d+\.cross_attn\.in_proj_(weight|bias)$", name):
-            shape = (3 * width, width)[: 2 if name.endswith("weight") else 1]
-            if tensor.shape != shape:
-                raise AvsegError(
-                    f"{source} does not hold the weights that are asked for: "
-                    f"{name} is {tuple(tensor.shape)} instead of {shape}."
-                )
-            state[name] = tensor[2 * width :].clone()
-    return state
 
 
 _RULES = (
@@ -124,15 +106,18 @@ def _names(image_encoder: str) -> Names:
             name = name.removeprefix(backbone)
             if image_encoder == "pvt_v2_b5":
                 origin = pvt_authors(name)
-                return Origin(f"backbone.{origin.name}", origin.half)
+                return Origin(f"backbone.{origin.name}", origin.part)
             # The published network has two copies of stages 3 and 4, of which the first is used.
             return Origin("backbone." + re.sub(r"^layer([34])\.", r"layer\1_1.", torchvision_resnet(name).name))
-        half = {"mixer.key.weight": 0, "mixer.value.weight": 1}.get(name)
+        part, parts = {"mixer.key.weight": 0, "mixer.value.weight": 1}.get(name), 2
+        if ".audio_attention.value." in name:
+            # One token of sound needs no queries and keys: of the three only the values matter.
+            part, parts = 2, 3
         for pattern, replacement in _RULES:
             name = re.sub(pattern, replacement, name)
         # Maps of ours count from zero, theirs from one; with convolutions of the mask head it is the other way round.
         name = re.sub(r"^motion\.refine\.(\d)\.", lambda found: f"head.conv{int(found[1]) + 1}_flow.", name)
         name = re.sub(r"^mask_head\.conv(\d)\.", lambda found: f"head.mlp.layers.{int(found[1]) - 1}.", name)
-        return Origin(name, half)
+        return Origin(name, part, parts)
 
     return names

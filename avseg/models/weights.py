@@ -18,13 +18,15 @@ def read_state(file: str | Path) -> dict[str, Tensor]:
     """The tensors of a foreign weights file by name; nothing that the file contains is executed.
 
     Args:
-        file: ``.safetensors``, or whatever ``torch.save`` wrote: a state dict, alone or under the key
-            ``state_dict`` or ``model``. A ``module.`` before every name is removed.
+        file: ``.safetensors``, or a folder that holds ``model.safetensors``, or whatever ``torch.save`` wrote: a
+            state dict, alone or under the key ``state_dict`` or ``model``. A ``module.`` before every name is removed.
 
     Raises:
         AvsegError: no such file, damaged, or something other than tensors by name.
     """
     file = Path(file)
+    if file.is_dir():
+        file /= "model.safetensors"
     if not file.is_file():
         raise AvsegError(f"{file} does not exist: give the path of a weights file.")
     values = _read(file)
