@@ -21,8 +21,10 @@ LEAST_SECONDS = 0.5
 LEAST_LEVEL = 0.005  # RMS of full scale
 COLUMNS = ("picture", "sound", "category", "licence", "role")
 _INSIDE = Path("usr/share/tuxpaint/stamps")
-_MEND = ("generate the benchmark without --objects (the built-in set needs nothing), or download "
-         f"https://packages.debian.org/{PACKAGE} elsewhere and give the .deb as the archive")
+_MEND = (
+    "generate the benchmark without --objects (the built-in set needs nothing), or download "
+    f"https://packages.debian.org/{PACKAGE} elsewhere and give the .deb as the archive"
+)
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,21 @@ def list_stamps(folder: str | Path) -> StampsInfo:
 
 
 def _download(folder: Path) -> Path:
-    _run(["apt-get", "download", PACKAGE], f"{PACKAGE} could not be downloaded", folder)
+    """Download the package by the machine's package lists or, where these are missing or old, by fresh ones of its own.
+
+    Neither needs to be root, and nothing of the machine's is changed.
+    """
+    failure = f"{PACKAGE} could not be downloaded"
+    try:
+        _run(["apt-get", "download", PACKAGE], failure, folder)
+    except AvsegError:
+        (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+        own = ["apt-get", "-o", f"Dir::State::Lists={folder / 'lists'}", "-o", f"Dir::Cache={folder}"]
+        _run([*own, "update"], failure, folder)
+        _run([*own, "download", PACKAGE], failure, folder)
     found = sorted(folder.glob("*.deb"))
     if not found:
-        raise AvsegError(f"apt-get downloaded no {PACKAGE}: run apt-get update, or {_MEND}")
+        raise AvsegError(f"apt-get downloaded no {PACKAGE}: {_MEND}")
     return found[0]
 
 
@@ -155,8 +168,15 @@ def _select(stamps: Path, new: Path) -> tuple[list[dict[str, str]], list[str]]:
                 sound = f"{place}.ogg"
                 _copy(stamps / f"{stamp}.ogg", new / sound)
         _copy(stamps / f"{stamp}.png", new / f"{place}.png")
-        rows.append({"picture": f"{place}.png", "sound": sound, "category": category, "licence": LICENCE,
-                     "role": "object" if category else "clutter"})
+        rows.append(
+            {
+                "picture": f"{place}.png",
+                "sound": sound,
+                "category": category,
+                "licence": LICENCE,
+                "role": "object" if category else "clutter",
+            }
+        )
     audible = {row["category"] for row in rows if row["sound"]}
     for row in rows:
         if row["role"] == "object" and row["category"] not in audible:
