@@ -37,7 +37,13 @@ class Draws:
 
 
 def ufe_losses(
-    batch: TrainBatch, student: AVSModel, teacher: AVSModel, ufe: UFEConfig, perturbs: PerturbConfig, draws: Draws
+    batch: TrainBatch,
+    student: AVSModel,
+    teacher: AVSModel,
+    ufe: UFEConfig,
+    perturbs: PerturbConfig,
+    draws: Draws,
+    notes: Terms | None = None,
 ) -> Iterator[Terms]:
     """Algorithm 1, one iteration i: yield each loss as soon as it can be differentiated.
 
@@ -51,6 +57,8 @@ def ufe_losses(
         ufe: λ and the variants.
         perturbs: H^w and H^s.
         draws: The step's random generators.
+        notes: Receives what is worth watching: ``pseudo/foreground``, the share of valid pixels that the pseudo masks
+            mark. Where it shrinks, the teacher unlearns to see.
     """
     labelled = weak_view(batch.labelled, perturbs, draws.labelled)
 
@@ -60,6 +68,9 @@ def ufe_losses(
 
     # Lines 9-11. The flow O_d has been computed with the data (line 10).
     distant = exploit(teacher, batch.distant, ufe, perturbs, draws.distant)
+    if notes is not None:
+        valid = distant.batch.valid
+        notes["pseudo/foreground"] = ((distant.pseudo > 0.5) & valid).sum() / valid.sum().clamp(min=1)
     if ufe.student == "joint":
         yield _joint_losses(student, labelled, distant, ufe)  # line 12 in one batch
     else:

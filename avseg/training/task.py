@@ -59,7 +59,8 @@ class AVSTask(pl.LightningModule):
         if self.trainer.world_size == 1:  # under DDP every parameter must take part, so there gradients are dropped
             self.model.image_encoder.requires_grad_(not frozen)
 
-        losses = ufe_losses(batch, self.model, teacher, self.config.ufe, self.config.perturb, draws)
+        notes: dict[str, Tensor] = {}
+        losses = ufe_losses(batch, self.model, teacher, self.config.ufe, self.config.perturb, draws, notes)
         moves = (batch.step + 1) % optim.accumulate == 0 or batch.step + 1 == self.total_steps
         count = loss_count(batch, self.config.ufe)
         terms: dict[str, Tensor] = {}
@@ -71,7 +72,7 @@ class AVSTask(pl.LightningModule):
             self._move_weights(batch.step, frozen)
         if frozen:
             self.model.image_encoder.train()
-        self._log_step(batch, terms)
+        self._log_step(batch, terms, notes)
 
     def _move_weights(self, step: int, frozen: bool) -> None:
         optimiser = self.optimizers()
@@ -127,20 +128,22 @@ class AVSTask(pl.LightningModule):
 
     _last_step = 0
 
-    def _log_step(self, batch: TrainBatch, terms: dict[str, Tensor]) -> None:
+    def _log_step(self, batch: TrainBatch, terms: dict[str, Tensor], notes: dict[str, Tensor]) -> None:
         """Every few steps: stop on a loss that is no number, and write the losses down."""
         self._last_step = batch.step + 1
         last = batch.step + 1 == self.total_steps
         if not last and batch.step % LOG_EVERY and self.device.type != "cpu":
             return
         values = {f"loss/{name}": float(term) for name, term in terms.items()}
-        values["loss"] = sum(values.values())
+        values["loss/sup"] = sum(float(term) for name, term in terms.items() if not name.startswith("unsup"))
+        values["loss"] = sum(float(term) for term in terms.values())
         if not math.isfinite(values["loss"]):
             raise AvsegError(
                 f"The loss is {values['loss']} at step {batch.step} (clips {', '.join(batch.labelled.names[:4])} …): "
                 "lower optim.learning_rate, or set optim.clip_norm; the last checkpoint is whole."
             )
         self.latest.update(values)
+        values.update({name: float(note) for name, note in notes.items()})
         if last or batch.step % LOG_EVERY == 0:
             self._write({**values, "lr": self.learning_rate(batch.step)}, batch.step)
 
