@@ -4,7 +4,9 @@ import json
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from avseg.config import Config
+from avseg.config import Config, ModelConfig, WeightsConfig
 from avseg.data.avsbench import read_index
 from avseg.data.datamodule import StepDataset, TrainingData, evaluation_clips, training_data
 from avseg.data.embeddings import audio_embeddings
@@ -59,9 +61,10 @@ def train(config: Config) -> RunResult:
     if not resumed and checkpoint.is_file():
         raise AvsegError(f"{folder} holds a run already: give --run.resume true to continue it, or another --run.out.")
 
-    model = build(config.model, config.weights, seed=config.run.seed)
-    if config.weights.start:
-        start_from(model, config.weights.start)
+    start = load(config.weights.start) if config.weights.start else None
+    model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
+    if start is not None:
+        start_from(model, start, str(config.weights.start))
     trainer = build_trainer(config)
     rank, world = trainer.global_rank, trainer.world_size
     data = training_data(config, rank=rank, world_size=world)
@@ -91,16 +94,54 @@ def train(config: Config) -> RunResult:
     return RunResult(folder, data.total_steps, time.perf_counter() - started)
 
 
-def start_from(model: AVSModel, folder: str) -> None:
+class StartWarning(UserWarning):
+    """Weights that training starts from were used in another way before."""
+
+
+def start_from(model: AVSModel, start: AVSModel, source: str) -> None:
     """Begin with a saved model's weights (Table 4). A flow branch that they lack keeps its own start.
+
+    What fits in shape and yet means something else, such as another encoding of flow, gives a `StartWarning`.
+
+    Args:
+        model: Takes the weights.
+        start: Has them.
+        source: Where ``start`` is from, for messages.
 
     Raises:
         AvsegError: the weights are of another architecture.
     """
-    state = load(folder).state_dict()
+    state = start.state_dict()
     if model.motion is not None and not any(name.startswith("motion.") for name in state):
         state.update({name: value for name, value in model.state_dict().items() if name.startswith("motion.")})
-    load_state(model, state, folder)
+    load_state(model, state, source)
+    both_move = model.motion is not None and start.motion is not None
+    for name, before, now in _differences(start.config, model.config, both_move):
+        warnings.warn(
+            f"weights.start: {source} was trained with model.{name} {before}, and this run says {now}.",
+            StartWarning,
+            stacklevel=2,
+        )
+
+
+def _differences(before: ModelConfig, now: ModelConfig, flow: bool) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that shapes don't tell apart: name, before, now."""
+    names = ["inputs.mean", "inputs.std"]
+    if flow:
+        names += ["flow_fusion", "inputs.flow_encoding"]
+    if flow and before.inputs.flow_encoding == now.inputs.flow_encoding == "published":
+        names.append("inputs.flow_bound")
+    for name in names:
+        old, new = (attrgetter(name)(config) for config in (before, now))
+        if old != new:
+            yield name, old, new
+
+
+def _own_start(weights: WeightsConfig, start: AVSModel | None) -> WeightsConfig:
+    """What must be had besides ``start``'s weights: nothing but a flow branch where they lack one."""
+    if start is None:
+        return weights
+    return replace(weights, image="none", audio="none", flow="none" if start.motion is not None else weights.flow)
 
 
 def build_trainer(config: Config) -> pl.Trainer:

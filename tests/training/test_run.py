@@ -16,7 +16,7 @@ from helpers import make_avsbench
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
 from avseg.errors import AvsegError
 from avseg.models import build, load
-from avseg.training.run import train
+from avseg.training.run import StartWarning, train
 
 VIDEOS = {"train": 8, "val": 2, "test": 2}
 
@@ -78,7 +78,17 @@ def test_a_run_leaves_a_model_checkpoints_curves_and_its_origin(finished, root):
     assert origin["steps"] == 8
     assert origin["torch"] == torch.__version__.split("+")[0] or origin["torch"] == torch.__version__
     columns = rows(folder)
-    assert {"loss", "loss/bce", "loss/matching", "loss/unsup", "lr", "val/miou", "val/f_score"} <= set(columns[0])
+    assert {
+        "loss",
+        "loss/bce",
+        "loss/matching",
+        "loss/unsup",
+        "loss/sup",
+        "pseudo/foreground",
+        "lr",
+        "val/miou",
+        "val/f_score",
+    } <= set(columns[0])
     assert len([row for row in columns if row["val/miou"]]) == 4
     assert list((folder / "tensorboard").glob("events*"))
     # L_unsup appears once the burn-in of 2 epochs (4 steps) is over.
@@ -199,6 +209,29 @@ def test_training_starts_from_saved_weights(finished, root, tmp_path):
     config.run.out = str(tmp_path / "other")
     config.model.width = 32
     with pytest.raises(AvsegError, match="another model"):
+        train(config)
+
+
+@pytest.mark.filterwarnings("error::avseg.training.run.StartWarning")
+def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished, root, tmp_path, monkeypatch):
+    monkeypatch.setattr("avseg.training.run.build_trainer", lambda config: pytest.fail("enough"))
+    config = configuration(root, tmp_path / "started", epochs=3)
+    gone = str(tmp_path / "gone.pth")
+    config.weights = WeightsConfig(gone, gone, gone, start=str(finished.folder))
+    with pytest.raises(pytest.fail.Exception):
+        train(config)
+    config.model.inputs.flow_encoding = "published"
+    with pytest.raises(pytest.fail.Exception), pytest.warns(StartWarning, match="flow_encoding pixels, and this run"):
+        train(config)
+
+    # A model without the flow branch leaves it to start as it does otherwise.
+    plain = configuration(root, tmp_path / "plain", ufe=False)
+    build(plain.model, plain.weights, seed=0).save_pretrained(tmp_path / "plain")
+    config.weights.start = str(tmp_path / "plain")
+    with pytest.raises(AvsegError, match=r"gone\.pth does not exist"):
+        train(config)
+    config.weights.flow = "none"
+    with pytest.raises(pytest.fail.Exception):
         train(config)
 
 
