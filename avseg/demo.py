@@ -56,10 +56,11 @@ class Demo:
 
     def config(self, arm: str) -> Config:
         """The configuration of ``baseline`` or ``ufe``."""
-        name = "demo.yaml" if self.base == "tpavi" else f"demo_{self.base}.yaml"
-        source = files("avseg") / "configs" / name
+        folder = files("avseg") / "configs"
+        source = folder / ("demo.yaml" if self.base == "tpavi" else f"demo_{self.base}.yaml")
         if not source.is_file():
-            raise AvsegError(f"There is no demo for base model '{self.base}': choose tpavi.")
+            others = sorted(path.name[5:-5] for path in folder.iterdir() if path.name.startswith("demo_"))
+            raise AvsegError(f"There is no demo of '{self.base}': choose {' or '.join(['tpavi', *others])}.")
         own = BASELINE if arm == "baseline" else ()
         fixed = (f"--data.root={self.root}", f"--run.out={self.out / arm}", f"--run.seed={self.seed}")
         return load_config(Path(str(source)), *own, *self.overrides, *fixed)
@@ -227,6 +228,7 @@ def summarise(demo: Demo, benchmark: "BenchmarkInfo", evaluations: "dict[str, Ev
         "seconds": 0.0,
         "machine": origin["machine"],
         "objects": benchmark.objects,
+        "model": demo.base,
         "seed": demo.seed,
         "steps": read_run(demo.out / "ufe")["steps"],
         "benchmark": {
@@ -291,7 +293,7 @@ def report(
                 },
             },
             commands=[
-                f"avseg demo --out {demo.out} --seed {demo.seed}",
+                f"avseg demo --model {demo.base} --out {demo.out} --seed {demo.seed}",
                 f"avseg evaluate {demo.out / 'ufe'} --data.root {demo.root} --data.subset s4 --data.split test",
             ],
             limits=["The scenes are generated: they say how the method behaves here, not how well it does on film."],

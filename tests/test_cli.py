@@ -311,6 +311,10 @@ def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls[0].pop("out") == "elsewhere"
     assert calls[0].pop("videos") == 12
     assert calls[0] == {name: known[name].default for name in calls[0]}
+    avseg("demo")
+    assert calls[1]["out"] == known["out"].default
+    avseg("demo", "--model", "avsegformer")
+    assert (calls[2]["base"], calls[2]["out"]) == ("avsegformer", "runs/demo_avsegformer")
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ def demo_parser() -> Parser:
         "See the whole job run: write a small generated benchmark, prepare it, train a supervised baseline and a model "
         "with unlabelled frames, evaluate both, segment a video that neither has seen, and write a report. What an "
         "earlier run with the same options finished is kept.",
-        "avseg demo\navseg demo --objects procedural --out runs/offline",
+        "avseg demo\navseg demo --model avsegformer\navseg demo --objects procedural --out runs/offline",
     )
-    parser.add_argument("--out", type=str, default="runs/demo", help="folder of everything it writes")
+    parser.add_argument(
+        "--out", type=str | None, help="folder of everything it writes; runs/demo, or runs/demo_MODEL, if not given"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the benchmark and of training")
-    parser.add_argument("--base", type=str, default="tpavi", help="base model")
+    parser.add_argument("--model", type=Literal["tpavi", "avsegformer"], default="tpavi", help="base model")
     parser.add_argument(
         "--objects",
         type=str,
@@ -39,7 +41,10 @@ def demo(options: Any) -> int:
     from avseg.demo import run_demo
 
     quiet_lightning()
-    run_demo(**vars(options))
+    values = vars(options)
+    base = values.pop("model")
+    out = values.pop("out") or ("runs/demo" if base == "tpavi" else f"runs/demo_{base}")
+    run_demo(out=out, base=base, **values)
     return 0
 
 
@@ -91,6 +96,12 @@ def evaluate_parser() -> Parser:
     parser.add_argument("--data.subset", type=Literal["s4", "ms3"], default="s4", help="single or multiple sources")
     parser.add_argument("--data.split", type=Literal["train", "val", "test"], default="test", help="which videos")
     parser.add_argument("--data.workers", type=NonNegativeInt, default=2, help="processes that load clips")
+    parser.add_argument(
+        "--data.flow",
+        type=Literal["computed", "published"],
+        default="computed",
+        help="motion for a model that takes it: avseg's own, or UFE's published 8-bit trees",
+    )
     parser.add_argument("--json", type=str | None, help="also write the scores of every video to this file")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     return parser
@@ -108,6 +119,7 @@ def evaluate(options: Any) -> int:
         out=options.json,
         device=choose_device(options.device),
         workers=options.data.workers,
+        flow=options.data.flow,
     )
     show(scores_table(evaluation))
     if evaluation.diagnostics:
