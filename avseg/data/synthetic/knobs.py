@@ -53,7 +53,7 @@ class Knobs:
     silent_seconds: float = 0.15
     # motion
     motion_sounding: float = 0.8  # P(move | sounding)
-    motion_silent: float = 0.4  # P(move | silent)
+    motion_silent: float = 0.45  # P(move | silent); at 0.4 motion alone chose too well
     motion_clutter: float = 0.1
     motion_amplitude: tuple[float, float] = (0.25, 1.25)  # of each mover, even in logarithm
     loudness_correlation: float = 0.5  # of a mover's amplitude with the loudness that it follows
