@@ -14,6 +14,18 @@ _ROOT = "the folder that holds Single-source/ and Multi-sources/"
 _WORKERS = "processes; one a core if not given"
 
 
+# The knobs of an edition that the command line can turn; docs/benchmark.md lists all, which Python can.
+_KNOBS: dict[str, tuple[Any, str]] = {
+    "objects-per-scene": (int | tuple[int, int], "objects that could sound: a number, or [least, most]"),
+    "visits": (int, "videos of one place, another object sounding in each"),
+    "motion-sounding": (float, "probability that a sounding object moves"),
+    "motion-silent": (float, "probability that a silent object moves"),
+    "appearance-rho": (float, "how alike a second is to the one before, from -1 to 1"),
+    "unseen-pictures": (float, "share of pictures held out of training"),
+    "unseen-objects": (float, "share of categories held out of training"),
+}
+
+
 def synth_parser() -> Parser:
     parser = Parser(
         "avseg data synth",
@@ -42,6 +54,8 @@ def synth_parser() -> Parser:
     parser.add_argument("--test", type=PositiveInt | None, help="videos for testing instead of 15 %")
     parser.add_argument("--size", type=PositiveInt | None, help="pixels of both sides, instead of the edition's")
     parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
+    for name, (kind, text) in _KNOBS.items():
+        parser.add_argument(f"--{name}", type=kind | None, metavar="X", help=f"{text}; the edition's if not given")
     return parser
 
 

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shares import score_a_share
 from torch import Tensor
 
 from avseg.evaluation.metrics import (
@@ -137,20 +137,11 @@ def test_wrong_input_is_named() -> None:
         assert metric.videos == 0
 
 
-def _score_a_share(rank: int, store: str, results: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    jaccard, f_score = MeanJaccard(), FScore()
-    # Shares of different size: a mean of means would be wrong.
-    for name in (["blob_good", "tiny_gt"], ["blob_random_pred"])[rank]:
-        jaccard.update(*case(name))
-        f_score.update(*case(name))
-    torch.save([jaccard.compute(), f_score.compute()], f"{results}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def test_processes_share_their_sums(tmp_path: Path) -> None:
-    multiprocessing.spawn(_score_a_share, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    # Shares of different size: a mean of means would be wrong.
+    shares = [["blob_good", "tiny_gt"], ["blob_random_pred"]]
+    torch.save([[case(name) for name in share] for share in shares], tmp_path / "cases.pt")
+    multiprocessing.spawn(score_a_share, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
     names = ("blob_good", "tiny_gt", "blob_random_pred")
     expected = [np.mean([EXPECTED[name][key] for name in names]) for key in ("miou", "f_score_batch")]
     for rank in range(2):
