@@ -11,7 +11,7 @@ from avseg.config import InputConfig, ModelConfig
 from avseg.errors import AvsegError
 from avseg.models.base import build
 from avseg.models.encoders import build_image_encoder
-from avseg.models.foreign import Names, Origin, adopt, pvt_authors, torchvision_resnet
+from avseg.models.foreign import Names, Origin, adopt, published_backbone, pvt_authors, torchvision_resnet
 from avseg.models.motion import FlowEncoder, two_channel_stem
 from avseg.models.published_avsegformer import is_avsegformer, published_avsegformer
 from avseg.models.vggish import VGGISH_UNUSED, VGGish
@@ -152,14 +152,9 @@ _TPAVI = (
 
 def _tpavi_names(image_encoder: str) -> Names:
     def names(name: str) -> Origin:
-        backbone = "image_encoder.backbone."
-        if name.startswith(backbone):
-            name = name.removeprefix(backbone)
-            if image_encoder == "pvt_v2_b5":
-                origin = pvt_authors(name)
-                return Origin(f"encoder_backbone.{origin.name}", origin.part)
-            # The published network has two copies of stages 3 and 4, of which the first is used.
-            return Origin("resnet." + re.sub(r"^layer([34])\.", r"layer\1_1.", torchvision_resnet(name).name))
+        origin = published_backbone(name, image_encoder, resnet="resnet.", pvt="encoder_backbone.")
+        if origin is not None:
+            return origin
         for pattern, replacement in _TPAVI:
             name = re.sub(pattern, replacement, name)
         # Lists of ours count from zero, theirs from one.

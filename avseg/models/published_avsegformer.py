@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avseg.config import InputConfig, ModelConfig
 from avseg.models.base import build
-from avseg.models.foreign import Names, Origin, adopt, pvt_authors, torchvision_resnet
+from avseg.models.foreign import Names, Origin, adopt, published_backbone
 from avseg.models.vggish import VGGISH_UNUSED
 
 
@@ -101,14 +101,9 @@ _RULES = (
 
 def _names(image_encoder: str) -> Names:
     def names(name: str) -> Origin:
-        backbone = "image_encoder.backbone."
-        if name.startswith(backbone):
-            name = name.removeprefix(backbone)
-            if image_encoder == "pvt_v2_b5":
-                origin = pvt_authors(name)
-                return Origin(f"backbone.{origin.name}", origin.part)
-            # The published network has two copies of stages 3 and 4, of which the first is used.
-            return Origin("backbone." + re.sub(r"^layer([34])\.", r"layer\1_1.", torchvision_resnet(name).name))
+        origin = published_backbone(name, image_encoder, resnet="backbone.", pvt="backbone.")
+        if origin is not None:
+            return origin
         part, parts = {"mixer.key.weight": 0, "mixer.value.weight": 1}.get(name), 2
         if ".audio_attention.value." in name:
             # One token of sound needs no queries and keys: of the three only the values matter.
