@@ -12,8 +12,10 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, options_from, register
 from avseg.models.encoders import channels_of
+from avseg.models.enlarged import convolve_enlarged
 from avseg.models.objectives import dice_loss
 from avseg.models.transformer import DecoderLayer, Encoder, QueryGenerator
+from avseg.models.winograd import convolve
 
 _ENCODED = 3  # strides 8, 16 and 32
 
@@ -150,9 +152,9 @@ class MaskHead(nn.Module):
         """Queries ``(N, Q, width)`` and the mask feature ``(N, width, h, w)`` -> logits ``(N, 1, 4h, 4w)``."""
         x = F.relu(self._first(queries, feature), inplace=True)
         x = F.relu(self.conv2(x), inplace=True)
-        x = self.output1(self.conv3(x) + feature)
-        x = F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
-        logits: Tensor = self.output3(F.relu(self.output2(x), inplace=True))
+        x = convolve(self.conv3(x) + feature, self.output1.weight, self.output1.bias)
+        x = convolve_enlarged(x, self.output2.weight, self.output2.bias, factor=4, align_corners=False)
+        logits: Tensor = self.output3(F.relu(x))
         return logits
 
     def _first(self, queries: Tensor, feature: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avseg.models.winograd import convolve
+
 
 class PyramidConvolution(nn.Module):
     """The sum of dilated 3×3 convolutions that projects one map of an encoder to the pyramid's width.
@@ -76,7 +78,7 @@ def _dilated(branch: nn.Module, x: Tensor) -> Tensor:
     dilation = branch.dilation[0]
     outside = [dilation >= side for side in x.shape[-2:]]
     if not any(outside):
-        return branch(x)
+        return convolve(x, branch.weight, branch.bias, dilation)
     rows, columns = (slice(1, 2) if out else slice(None) for out in outside)
     padding = [0 if out else dilation for out in outside]
     return F.conv2d(x, branch.weight[:, :, rows, columns], branch.bias, padding=padding, dilation=dilation)
