@@ -2,13 +2,14 @@
 
 ``m`` neighbouring results of a convolution with three taps need ``m + 2`` products, not ``3 m``: multiply polynomials by
 their values at ``m + 2`` points (Toom and Cook), and turn the scheme round. On both axes that makes 2.25 products a
-result for m = 4, where the plain formula has 9. The products of all pixels and channels at one point are a matrix
-product, and so are the steps before and after it. The function is the same; rounding is of the same order (points and
-scales below were chosen for the least error in float32).
+result for m = 4, where the plain formula has 9. What is multiplied at one point, for all pixels and channels, is a
+matrix product, and so are the steps before and after it. The function is the same; rounding is of the same order (the
+points and scales below were chosen for the least error in float32).
 
 A dilation ``d`` is ``d²`` plain convolutions of interleaved maps, which only changes where tiles are read from.
 """
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -17,13 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from avseg.models.remembered import remember
 
 TAPS = 3
 # Finite points at which polynomials are evaluated for tiles of m results; infinity is one more.
 _POINTS: dict[int, tuple[float, ...]] = {4: (0, 1, -1, 0.5, -2), 5: (0, 1, -1, 0.5, 3, -0.6)}
 _CHUNK = 4 * 2**20  # bytes of tiles that are worked on together: they should stay in a processor's cache
-# From here on fewer products outweigh the steps before and after: channels on both sides, pixels, plain products / ours.
+# Channels on both sides, pixels, and plain products over ours, from which the steps before and after are worth it.
 _LEAST_CHANNELS, _LEAST_PIXELS, _LEAST_SAVING = 96, 700, 1.9
 
 
@@ -45,10 +47,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) 
     tile = tile_size(x, weight, dilation)
     if tile is None:
         return F.conv2d(x, weight, bias, padding=dilation, dilation=dilation)
+    filters = remember([weight], ("tiles", tile), lambda: _transform(weight, tile))
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        result: Tensor = _Convolution.apply(x, weight, bias, dilation, tile)
+        result: Tensor = _Convolution.apply(x, weight, bias, filters, dilation, tile)
         return result
-    return _convolve(x, transformed(weight, tile), bias, dilation, tile)
+    return _convolve(x, filters, bias, dilation, tile)
 
 
 def tile_size(x: Tensor, weight: Tensor, dilation: int) -> int | None:
@@ -74,17 +77,24 @@ def _useful(side: int, dilation: int) -> int:
 
 def _points(side: int, dilation: int, tile: int) -> int:
     """Products along one axis."""
-    return dilation * -(-(-(-side // dilation)) // tile) * (tile + TAPS - 1)
+    return dilation * _tiles(side, dilation, tile) * (tile + TAPS - 1)
+
+
+def _tiles(side: int, dilation: int, tile: int) -> int:
+    """How many lie along one axis of an interleaved map."""
+    return math.ceil(math.ceil(side / dilation) / tile)
 
 
 class _Convolution(torch.autograd.Function):
     """`convolve` whose graph keeps the map alone; tiles are made again for the gradient of the weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, tile: int) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, filters: Tensor, dilation: int, tile: int
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.dilation, ctx.tile = dilation, tile
-        return _convolve(x, transformed(weight, tile), bias, dilation, tile)
+        return _convolve(x, filters, bias, dilation, tile)
 
     @staticmethod
     @once_differentiable
@@ -98,7 +108,7 @@ class _Convolution(torch.autograd.Function):
             of_weight = _weight_gradient(x, gradient, ctx.dilation, ctx.tile)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum(dim=(0, 2, 3))
-        return of_x, of_weight, of_bias, None, None
+        return of_x, of_weight, of_bias, None, None, None
 
 
 class _Tiles:
@@ -112,7 +122,7 @@ class _Tiles:
     def __init__(self, shape: torch.Size, channels: int, dilation: int, tile: int, bytes_each: int):
         self.count, self.height, self.width = shape[0], shape[1], shape[2]
         self.dilation, self.tile, self.side = dilation, tile, tile + TAPS - 1
-        self.rows, self.columns = (-(-(-(-side // dilation)) // tile) for side in (self.height, self.width))
+        self.rows, self.columns = (_tiles(side, dilation, tile) for side in (self.height, self.width))
         row = self.side**2 * dilation**2 * self.columns * channels * bytes_each
         self.bands = max(1, min(self.rows, _CHUNK // row))
         self.bands = -(-self.rows // -(-self.rows // self.bands))
@@ -188,29 +198,11 @@ def _weight_gradient(x: Tensor, gradient: Tensor, dilation: int, tile: int) -> T
     return (filtering.T @ total.flatten(1)).view(TAPS, TAPS, channels, results).permute(3, 2, 0, 1)
 
 
-_KNOWN: Any = WeakTensorKeyDictionary()
-
-
-def transformed(weight: Tensor, tile: int) -> Tensor:
-    """`_transform` of a parameter, remembered until its numbers change."""
-    # Whoever writes through ``.data`` leaves no trace but the numbers: their sum costs a hundredth of a transform.
-    version = 0 if weight.is_inference() else weight._version
-    state = (tile, version, weight.data_ptr(), weight.dtype, float(weight.detach().sum(dtype=torch.float64)))
-    known = _KNOWN.get(weight)
-    if known is None or known[0] != state:
-        known = (state, _transform(weight, tile))
-        _KNOWN[weight] = known
-    filters: Tensor = known[1]
-    return filters
-
-
-@torch.no_grad()
 def _transform(weight: Tensor, tile: int) -> Tensor:
     """``(K, C, 3, 3)`` -> ``((m + 2)², C, K)``: the filters' values at all pairs of points."""
-    with torch.inference_mode(False):
-        filtering = _matrices(tile, weight.dtype)[2]
-        taps = weight.detach().permute(2, 3, 1, 0).reshape(TAPS * TAPS, -1)
-        return (filtering @ taps).view(len(filtering), weight.shape[1], weight.shape[0])
+    filtering = _matrices(tile, weight.dtype)[2]
+    taps = weight.detach().permute(2, 3, 1, 0).reshape(TAPS * TAPS, -1)
+    return (filtering @ taps).view(len(filtering), weight.shape[1], weight.shape[0])
 
 
 @lru_cache(maxsize=8)
