@@ -220,7 +220,7 @@ def _pixels(x: Tensor, grid: _Grid) -> Tensor:
     pixels = x.permute(0, 2, 3, 1)
     pixels = F.pad(pixels, (0, 0, 0, width * step - grid.width, 0, height * step - grid.height))
     parts = pixels.unflatten(2, (width, step)).unflatten(1, (height, step))
-    return parts.permute(1, 3, 0, 2, 4, 5).flatten(2, 4)
+    return parts.permute(1, 3, 0, 2, 4, 5).flatten(2, 4).contiguous()
 
 
 def _place(pixels: Tensor, out: Tensor, bias: Tensor | None, grid: _Grid) -> None:
