@@ -1,7 +1,7 @@
 """3×3 convolutions on a CPU with a third of the multiplications (Winograd's minimal filtering), and their gradients.
 
-``m`` neighbouring results of a convolution with three taps need ``m + 2`` products, not ``3 m``: multiply polynomials by
-their values at ``m + 2`` points (Toom and Cook), and turn the scheme round. On both axes that makes 2.25 products a
+``m`` neighbouring results of a convolution with three taps need ``m + 2`` products, not ``3 m``: multiply polynomials
+by their values at ``m + 2`` points (Toom and Cook), and turn the scheme round. On both axes that makes 2.25 products a
 result for m = 4, where the plain formula has 9. What is multiplied at one point, for all pixels and channels, is a
 matrix product, and so are the steps before and after it. The function is the same; rounding is of the same order (the
 points and scales below were chosen for the least error in float32).
