@@ -202,6 +202,7 @@ class OptimConfig:
         accumulate: Steps whose gradients are summed before weights move.
         epochs: Passes over the (full) labelled set.
         clip_norm: Largest gradient norm, or None.
+        fused: Whether all weights move in one pass of one kernel, where the device has one; rounding differs.
         freeze_image_encoder: Epochs during which the image encoder stays as it is.
     """
 
@@ -214,6 +215,7 @@ class OptimConfig:
     accumulate: int = 1
     epochs: int = 15
     clip_norm: float | None = None
+    fused: bool = True
     freeze_image_encoder: int = 0
 
 
@@ -228,6 +230,9 @@ class RunConfig:
         devices: ``auto`` or a number of devices on each machine.
         nodes: Machines.
         precision: ``32-true`` or ``bf16-mixed``.
+        channels_last: Whether convolutions work on maps whose channels lie together: best for a GPU in bf16.
+        compile: Whether the model is compiled (`torch.compile`): minutes at the start, faster steps on a GPU. On a CPU
+            the plain formulas that it compiles are slower than the models' own.
         validate_every: Epochs between validations; each also writes the checkpoints.
         resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one.
         progress: Whether to draw a progress bar.
@@ -239,6 +244,8 @@ class RunConfig:
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    channels_last: bool = False
+    compile: bool = False
     validate_every: int = 1
     resume: bool = False
     progress: bool = True

@@ -96,7 +96,8 @@ class MaskFeature(nn.Module):
     def forward(self, finest: Tensor, encoded: Tensor) -> Tensor:
         """``(N, width, h, w)`` and ``(N, width, h/2, w/2)`` -> ``(N, width, h, w)``."""
         coarse = F.interpolate(encoded, finest.shape[-2:], mode="bilinear", align_corners=False)
-        smooth, norm = self.output[0], self.output[1]
+        smooth, norm = self.output
+        assert isinstance(smooth, nn.Conv2d)
         return F.relu(norm(convolve(self.lateral(finest) + coarse, smooth.weight, smooth.bias)), inplace=True)
 
 
