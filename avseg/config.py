@@ -111,9 +111,12 @@ class DataConfig:
 
     Attributes:
         root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
-        subset: ``s4`` (single source, one labelled frame in five) or ``ms3`` (multiple sources, all labelled).
+        subset: ``s4`` (single source, one labelled frame in five), ``ms3`` (multiple sources, all labelled), or
+            ``both``: the labelled frames of the two in one permutation, the distant frames of S4 and, where
+            ``MS3_Extend`` is there and clips are single frames, MS3's; validation is over the videos of both.
         labelled: A text file with one training video's name per line: only their labels are used, and every other
-            training frame of S4 becomes a distant frame. None uses all labels.
+            training frame of S4 becomes a distant frame. None uses all labels. With ``both`` a name counts in either
+            subset.
         distant_root: Folder of MS3's distant frames in the form of ``MS3_Extend``; None looks for ``ROOT/MS3_Extend``.
         flow: ``computed`` reads the flow that ``avseg data prepare`` wrote, ``published`` UFE's 8-bit trees.
         cache: Keep decoded clips in memory. Of use where the training set is small.
@@ -121,7 +124,7 @@ class DataConfig:
     """
 
     root: str = ""
-    subset: Literal["s4", "ms3"] = "s4"
+    subset: Literal["s4", "ms3", "both"] = "s4"
     labelled: str | None = None
     distant_root: str | None = None
     flow: Literal["computed", "published"] = "computed"

@@ -17,9 +17,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from avseg.config import Config, ModelConfig, WeightsConfig
-from avseg.data.avsbench import read_index
-from avseg.data.datamodule import StepDataset, TrainingData, evaluation_clips, training_data
+from avseg.data.datamodule import StepDataset, TrainingData, split_videos, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
+from avseg.data.items import layouts_of
 from avseg.data.loader import ordered_loader
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
@@ -182,18 +182,7 @@ class _Loaders(pl.LightningDataModule):
         return ordered_loader(self.steps, range(first, first + self.data.steps_per_epoch), workers)
 
     def val_dataloader(self) -> Any:
-        data, config = self.data, self.data.config
-        return evaluation_clips(
-            config.data.root,
-            config.data.subset,
-            "val",
-            config.model.inputs,
-            config.data.workers,
-            flow=data.flow,
-            embeddings=data.embeddings,
-            rank=data.rank,
-            world_size=data.world_size,
-        )
+        return validation_clips(self.data)
 
 
 def _check(config: Config) -> None:
@@ -236,12 +225,12 @@ def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: Traini
 def _with_embeddings(data: TrainingData, model: AVSModel) -> TrainingData:
     """§5.4: the frozen audio encoder's embeddings, computed once and stored."""
     encoder, fingerprint = model.audio_encoder, weights_fingerprint(model.audio_encoder)
-    validation = [v for v in read_index(data.layout.root, data.layout.subset) if v.split == "val"]
-    embeddings = audio_embeddings(data.layout, [*data.videos, *validation], encoder, fingerprint, "cpu")
-    if data.distant_layout is None:
-        return data.with_embeddings(embeddings)
-    distant = audio_embeddings(data.distant_layout, data.distant_frames, encoder, fingerprint, "cpu")
-    return data.with_embeddings(embeddings, distant)
+    sources: dict[Any, list[Any]] = {layout: list(found) for layout, found in data.sources.items()}
+    for layout in layouts_of(data.config.data):
+        sources[layout] = [*sources.get(layout, ()), *(video for _, video in split_videos(layout, "val"))]
+    return data.with_embeddings(
+        {layout: audio_embeddings(layout, found, encoder, fingerprint) for layout, found in sources.items()}
+    )
 
 
 def _steps_done(checkpoint: Path) -> int:

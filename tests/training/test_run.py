@@ -3,20 +3,24 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import make_avsbench
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
+from avseg.data.avsbench import read_index
+from avseg.data.datamodule import training_data
 from avseg.errors import AvsegError
 from avseg.models import build, load
-from avseg.training.run import StartWarning, train
+from avseg.training.run import StartWarning, _with_embeddings, train
 
 VIDEOS = {"train": 8, "val": 2, "test": 2}
 
@@ -233,6 +237,26 @@ def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished,
     config.weights.flow = "none"
     with pytest.raises(pytest.fail.Exception):
         train(config)
+
+
+def test_both_subsets_train_together(root, tmp_path):
+    both = tmp_path / "both"
+    shutil.copytree(root, both)
+    make_avsbench(both, "ms3", {"train": 2, "val": 1}, prepared=True)
+    config = configuration(both, tmp_path / "run", epochs=3)
+    config.data.subset = "both"
+    run = train(config)
+    assert run.steps == 3 * ((8 + 2 * 5) // 4)
+    assert rows(run.folder)[-1]["val/miou"]
+
+    # The embeddings of a frozen encoder, of every video of either subset that is trained on or validated.
+    encoder = torch.nn.Sequential(torch.nn.Flatten(1), torch.nn.Linear(96 * 64, 128))
+    data = _with_embeddings(training_data(config), SimpleNamespace(audio_encoder=encoder))
+    found = {layout.subset: set(embeddings) for layout, embeddings in data.embeddings.items()}
+    assert found == {
+        subset: {video.name for video in read_index(both, subset) if video.split != "test"} for subset in ("s4", "ms3")
+    }
+    assert next(iter(data.loader())).labelled.audio.shape == (4, 1, 128)
 
 
 @pytest.mark.heavy
