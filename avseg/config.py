@@ -119,8 +119,9 @@ class DataConfig:
             subset.
         distant_root: Folder of MS3's distant frames in the form of ``MS3_Extend``; None looks for ``ROOT/MS3_Extend``.
         flow: ``computed`` reads the flow that ``avseg data prepare`` wrote, ``published`` UFE's 8-bit trees.
-        cache: Keep decoded clips in memory. Of use where the training set is small.
-        workers: Processes that load clips; 0 loads in the main process.
+        store: Where decoded clips are kept as memory-mapped arrays: ``auto`` is ``.avseg/store`` beside the data (where
+            that can't be written to, files are read in every epoch), ``off`` is nowhere, anything else is a folder.
+        workers: Processes that load clips; 0 loads in a thread. None is 0 with the store, and up to 4 without.
     """
 
     root: str = ""
@@ -128,8 +129,8 @@ class DataConfig:
     labelled: str | None = None
     distant_root: str | None = None
     flow: Literal["computed", "published"] = "computed"
-    cache: bool = False
-    workers: int = 2
+    store: str = "auto"
+    workers: int | None = None
 
 
 @dataclass

@@ -8,33 +8,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from avseg.config import Config, InputConfig
+from avseg.data.assemble import stored_batch
 from avseg.data.avsbench import (
     FRAMES,
-    DistantFrame,
     DistantLayout,
     FlowSource,
     Layout,
     Subset,
-    Video,
     load_clip,
-    load_distant_clip,
-    read_index,
 )
-from avseg.data.clip import Clip, DistantBatch, LabelledBatch, TrainBatch, collate
-from avseg.data.items import DistantItem, LabelledItem, check_files, layouts_of, training_items
-from avseg.data.loader import ordered_loader
+from avseg.data.clip import Batch, DistantBatch, LabelledBatch, TrainBatch, collate
+from avseg.data.items import DistantItem, LabelledItem, check_files, layouts_of, load_item, training_items, whole_videos
+from avseg.data.loader import Batches, ordered_loader
+from avseg.data.pool import cores
+from avseg.data.stills import Still
+from avseg.data.store import Store
 from avseg.errors import AvsegError
 
 Embeddings = Mapping[Layout | DistantLayout, Mapping[str, Tensor]]
 """Audio embeddings by layout and name: ``(5, 128)`` of a video, ``(1, 128)`` of one of MS3's distant frames."""
+
+B = TypeVar("B", bound=Batch)
 
 _LABELLED_STREAM, _DISTANT_STREAM = 0, 1
 
@@ -50,6 +53,7 @@ class TrainingData:
         full_size: Labelled clips when all labels are used; the length of an epoch, whatever ``data.labelled`` says.
         rank, world_size: Which of how many training processes this is.
         embeddings: See `Embeddings`; or None.
+        store: What clips are read from; None: their files.
     """
 
     config: Config
@@ -59,6 +63,7 @@ class TrainingData:
     rank: int = 0
     world_size: int = 1
     embeddings: Embeddings | None = None
+    store: Store | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,18 +86,35 @@ class TrainingData:
         return self.config.data.flow if self.config.model.neighbouring_frames else "none"
 
     @property
-    def sources(self) -> dict[Layout | DistantLayout, list[Video] | list[DistantFrame]]:
-        """What training reads, by layout, each once: videos of labelled clips, then of distant ones; distant frames."""
-        found: dict[Layout | DistantLayout, dict[Any, None]] = {}
-        for labelled in self.labelled_items:
-            found.setdefault(labelled.layout, {})[labelled.video] = None
-        for distant in self.distant_items:
-            found.setdefault(distant.layout, {})[distant.source] = None
-        return {layout: list(sources) for layout, sources in found.items()}
+    def stills(self) -> list[Still]:
+        """The frames that training reads, each once: those of labelled clips, then those of distant ones."""
+        items: list[LabelledItem | DistantItem] = [*self.labelled_items, *self.distant_items]
+        return list(dict.fromkeys(still for item in items for still in item.stills))
+
+    @property
+    def validation_items(self) -> list[LabelledItem]:
+        """The validation videos of the run's subsets; with both, S4's come first.
+
+        Raises:
+            AvsegError: a faulty index, or no validation videos.
+        """
+        return [item for layout in layouts_of(self.config.data) for item in whole_videos(layout, "val")]
+
+    @property
+    def workers(self) -> int:
+        """Processes that load clips: as asked, else none with the store, and without it up to four."""
+        asked = self.config.data.workers
+        if asked is not None:
+            return asked
+        return 0 if self.store is not None else min(4, cores())
 
     def with_embeddings(self, embeddings: Embeddings) -> "TrainingData":
         """The same data whose clips also carry ``audio`` (see `avseg.data.embeddings`)."""
         return replace(self, embeddings=embeddings)
+
+    def with_store(self, store: Store | None) -> "TrainingData":
+        """The same data read from memory-mapped arrays (see `avseg.data.store`)."""
+        return replace(self, store=store)
 
     def labelled_indices(self, step: int) -> list[int]:
         """Which of ``labelled_items`` this process sees at ``step``, whatever else the run does."""
@@ -108,14 +130,26 @@ class TrainingData:
             return []
         return self._indices(_DISTANT_STREAM, step - self.burn_in_steps, len(self.distant_items))
 
-    def loader(self, first_step: int = 0, last_step: int | None = None) -> DataLoader:
-        """Batches of steps ``first_step`` up to, not including, ``last_step`` (None: the end), one `TrainBatch` each.
-
-        With worker processes each holds its own copy of ``data.cache``, which is therefore of most use with
-        ``data.workers`` 0.
-        """
+    def loader(self, first_step: int = 0, last_step: int | None = None) -> Batches:
+        """One `TrainBatch` for each step from ``first_step`` up to, not including, ``last_step`` (None: the end)."""
         last_step = self.total_steps if last_step is None else last_step
-        return ordered_loader(StepDataset(self), range(first_step, last_step), self.config.data.workers)
+        return ordered_loader(StepDataset(self), range(first_step, last_step), self.workers)
+
+    def batch(self, items: Sequence[LabelledItem | DistantItem], kind: type[B]) -> B:
+        """Load some items as one batch.
+
+        Raises:
+            AvsegError: a file is missing or faulty.
+        """
+        inputs = self.config.model.inputs
+        if self.store is not None:
+            batch = stored_batch(self.store, items, inputs.image_size, kind)
+        else:
+            batch = collate([load_item(item, inputs, self.flow) for item in items], kind)
+        if self.embeddings is None:
+            return batch
+        rows = [self.embeddings[item.layout][item.source.name][[k - 1 for k in item.frames]] for item in items]
+        return replace(batch, audio=torch.stack(rows))
 
     def _indices(self, stream: int, step: int, size: int) -> list[int]:
         batch = self.config.optim.batch_size
@@ -142,7 +176,7 @@ def training_data(
         raise AvsegError("data.root is not set: give the folder that holds Single-source/ and Multi-sources/.")
     labelled, distant, full_size = training_items(config.data, length, config.ufe.distant_frames)
     data = TrainingData(config, tuple(labelled), tuple(distant), full_size, rank, world_size, embeddings)
-    check_files(labelled, distant, data.flow)
+    check_files(data.stills, data.flow)
     return data
 
 
@@ -151,7 +185,6 @@ class StepDataset(Dataset[TrainBatch]):
 
     def __init__(self, data: TrainingData):
         self.data = data
-        self._cache: dict[LabelledItem | DistantItem, Clip] = {}
 
     def __getitem__(self, step: int) -> TrainBatch:
         """Load the clips of ``step``.
@@ -160,64 +193,41 @@ class StepDataset(Dataset[TrainBatch]):
             AvsegError: a file is missing or faulty.
         """
         data = self.data
-        labelled = [self._clip(data.labelled_items[i]) for i in data.labelled_indices(step)]
-        distant = [self._clip(data.distant_items[i]) for i in data.distant_indices(step)]
+        labelled = [data.labelled_items[i] for i in data.labelled_indices(step)]
+        distant = [data.distant_items[i] for i in data.distant_indices(step)]
         return TrainBatch(
             step=step,
-            labelled=collate(labelled, LabelledBatch),
-            distant=collate(distant, DistantBatch) if distant else None,
+            labelled=data.batch(labelled, LabelledBatch),
+            distant=data.batch(distant, DistantBatch) if distant else None,
         )
 
-    def _clip(self, item: LabelledItem | DistantItem) -> Clip:
-        clip = self._cache.get(item)
-        if clip is None:
-            clip = self._labelled_clip(item) if isinstance(item, LabelledItem) else self._distant_clip(item)
-            if self.data.config.data.cache:
-                self._cache[item] = clip
-        return clip
 
-    def _labelled_clip(self, item: LabelledItem) -> Clip:
-        data = self.data
-        clip = load_clip(item.layout, item.video, item.frames, data.config.model.inputs, data.flow)
-        return _with_audio(clip, data.embeddings, item.layout, item.frames)
+class ValidationDataset(Dataset[LabelledBatch]):
+    """Video i of the validation videos -> its five frames as a `LabelledBatch` of one clip."""
 
-    def _distant_clip(self, item: DistantItem) -> Clip:
-        data = self.data
-        inputs = data.config.model.inputs
-        if isinstance(item.source, DistantFrame):
-            assert isinstance(item.layout, DistantLayout)
-            clip = load_distant_clip(item.layout, item.source, inputs, data.flow)
-            return _with_audio(clip, data.embeddings, item.layout, (1,))
-        assert isinstance(item.layout, Layout)
-        clip = load_clip(item.layout, item.source, item.frames, inputs, data.flow, labelled=())
-        for row, k in enumerate(item.frames):
-            if k in item.excluded:
-                clip.valid[row] = False
-        return _with_audio(clip, data.embeddings, item.layout, item.frames)
+    def __init__(self, data: TrainingData):
+        self.data, self.items = data, data.validation_items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> LabelledBatch:
+        return self.data.batch([self.items[i]], LabelledBatch)
 
 
 class EvaluationDataset(Dataset[LabelledBatch]):
-    """Video i -> its five frames as a `LabelledBatch` of one clip."""
+    """Video i -> its five frames as a `LabelledBatch` of one clip, from the files."""
 
-    def __init__(
-        self,
-        videos: Sequence[tuple[Layout, Video]],
-        inputs: InputConfig,
-        flow: FlowSource,
-        hidden: bool,
-        embeddings: Embeddings | None,
-    ):
-        self.videos, self.inputs = list(videos), inputs
-        self.flow, self.hidden, self.embeddings = flow, hidden, embeddings
+    def __init__(self, items: Sequence[LabelledItem], inputs: InputConfig, flow: FlowSource, hidden: bool):
+        self.items, self.inputs, self.flow, self.hidden = list(items), inputs, flow, hidden
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.items)
 
     def __getitem__(self, i: int) -> LabelledBatch:
-        frames = range(1, FRAMES + 1)
-        layout, video = self.videos[i]
-        clip = load_clip(layout, video, frames, self.inputs, self.flow, self.hidden)
-        return collate([_with_audio(clip, self.embeddings, layout, frames)], LabelledBatch)
+        item = self.items[i]
+        clip = load_clip(item.layout, item.source, item.frames, self.inputs, self.flow, self.hidden)
+        return collate([clip], LabelledBatch)
 
 
 def evaluation_clips(
@@ -229,58 +239,35 @@ def evaluation_clips(
     *,
     flow: FlowSource = "computed",
     hidden: bool = False,
-) -> DataLoader:
+) -> Batches:
     """Every video of a split in the order of the index, one `LabelledBatch` of B = 1 and T = 5 each.
 
     Args:
         root, subset, split: Which videos.
         inputs: Of the model that will see them.
-        workers: Processes that load.
+        workers: Processes that load; 0: a thread.
         flow: Which flow; ``none`` for a model without the NF branch.
         hidden: Also read the generated benchmark's hidden masks (only S4's training split has any).
 
     Raises:
         AvsegError: a faulty index or an empty split; while iterating, a missing or faulty file.
     """
-    videos = split_videos(Layout(root, subset), split)
-    dataset = EvaluationDataset(videos, inputs, flow, hidden, None)
-    return ordered_loader(dataset, range(len(videos)), workers)
+    items = whole_videos(Layout(root, subset), split)
+    return ordered_loader(EvaluationDataset(items, inputs, flow, hidden), range(len(items)), workers)
 
 
-def validation_clips(data: TrainingData) -> DataLoader:
-    """The validation videos of a training run's subsets as `evaluation_clips` has them; with both, S4's come first.
+def validation_clips(data: TrainingData) -> Batches:
+    """The validation videos of a training run as `evaluation_clips` has them.
 
     Processes share them out: each gets every ``world_size``-th, from the ``rank``-th on.
 
     Raises:
         AvsegError: as `evaluation_clips`.
     """
-    config = data.config
-    videos = [video for layout in layouts_of(config.data) for video in split_videos(layout, "val")]
-    dataset = EvaluationDataset(videos, config.model.inputs, data.flow, False, data.embeddings)
-    return ordered_loader(dataset, range(data.rank, len(videos), data.world_size), config.data.workers)
-
-
-def split_videos(layout: Layout, split: str) -> list[tuple[Layout, Video]]:
-    """The videos of a split in the order of the index, each with its layout.
-
-    Raises:
-        AvsegError: a faulty index or an empty split.
-    """
-    videos = [(layout, video) for video in read_index(layout.root, layout.subset) if video.split == split]
-    if not videos:
-        raise AvsegError(f"{layout.index} lists no videos of split {split!r}: choose one of those in its column split.")
-    return videos
+    dataset = ValidationDataset(data)
+    return ordered_loader(dataset, range(data.rank, len(dataset), data.world_size), data.workers)
 
 
 @lru_cache(maxsize=8)
 def _permutation(seed: int, stream: int, turn: int, size: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed % 2**32, stream, turn]).permutation(size)
-
-
-def _with_audio(
-    clip: Clip, embeddings: Embeddings | None, layout: Layout | DistantLayout, frames: Sequence[int]
-) -> Clip:
-    if embeddings is None:
-        return clip
-    return replace(clip, audio=embeddings[layout][clip.name][[k - 1 for k in frames]])

@@ -1,10 +1,12 @@
 """Which clips a training run reads: its labelled items, its distant items, and the files that these need."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
-from avseg.config import DataConfig
+from avseg.config import DataConfig, InputConfig
 from avseg.data.avsbench import (
     FRAMES,
     DistantFrame,
@@ -17,6 +19,8 @@ from avseg.data.avsbench import (
     read_index,
     read_label_subset,
 )
+from avseg.data.clip import Clip
+from avseg.data.stills import Still, load_stills
 from avseg.errors import AvsegError
 
 
@@ -25,14 +29,22 @@ class LabelledItem:
     """Frames of a video that make one labelled clip.
 
     Attributes:
-        layout: Where the video lies. Names may recur between subsets, so that only the two together tell a video.
-        video: A row of the index.
-        frames: Numbers k.
+        layout: Where the video lies.
+        source: A row of the index.
+        frames: Numbers k; those among them that have a published mask are labelled.
     """
 
     layout: Layout
-    video: Video
+    source: Video
     frames: tuple[int, ...]
+
+    excluded: ClassVar[tuple[int, ...]] = ()
+
+    @cached_property
+    def stills(self) -> tuple[Still, ...]:
+        """The frames one by one."""
+        labelled = labelled_frames(self.source)
+        return tuple(Still(self.layout, self.source, k, k in labelled) for k in self.frames)
 
 
 @dataclass(frozen=True)
@@ -42,14 +54,19 @@ class DistantItem:
     Attributes:
         layout: Where the source lies: a `Layout` for a video, a `DistantLayout` for one of MS3's distant frames.
         source: A training video, or one of MS3's distant frames.
-        frames: Numbers k of a video's frames; empty for MS3's distant frames.
+        frames: Numbers k; (1,) for MS3's distant frames.
         excluded: Frames among them whose label is used: ``valid`` is False there.
     """
 
     layout: Layout | DistantLayout
     source: Video | DistantFrame
-    frames: tuple[int, ...] = ()
+    frames: tuple[int, ...] = (1,)
     excluded: tuple[int, ...] = ()
+
+    @cached_property
+    def stills(self) -> tuple[Still, ...]:
+        """The frames one by one."""
+        return tuple(Still(self.layout, self.source, k) for k in self.frames)
 
 
 def layouts_of(config: DataConfig) -> tuple[Layout, ...]:
@@ -89,11 +106,36 @@ def training_items(config: DataConfig, length: int, distant: bool) -> tuple[list
             distant_items += _s4_distant_items(layout, listed, names, length)
         else:
             distant_items += _ms3_distant_items(config, layout, length)
-    return [item for item in items if item.video.name in names], distant_items, len(items)
+    return [item for item in items if item.source.name in names], distant_items, len(items)
 
 
-def check_files(labelled: Iterable[LabelledItem], distant: Iterable[DistantItem], flow: FlowSource) -> None:
-    """Look for (not into) every file that items need.
+def whole_videos(layout: Layout, split: str) -> list[LabelledItem]:
+    """The videos of a split in the order of the index, all five frames of each.
+
+    Raises:
+        AvsegError: a faulty index or an empty split.
+    """
+    videos = [video for video in read_index(layout.root, layout.subset) if video.split == split]
+    if not videos:
+        raise AvsegError(f"{layout.index} lists no videos of split {split!r}: choose one of those in its column split.")
+    return _labelled_items(layout, videos, FRAMES)
+
+
+def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowSource) -> Clip:
+    """An item as a clip, read from its files.
+
+    Raises:
+        AvsegError: a file is missing, unreadable or of the wrong size.
+    """
+    clip = load_stills(item.stills, inputs, flow)
+    for row, k in enumerate(item.frames):
+        if k in item.excluded:
+            clip.valid[row] = False
+    return clip
+
+
+def check_files(stills: Iterable[Still], flow: FlowSource) -> None:
+    """Look for (not into) every file that frames need.
 
     Raises:
         AvsegError: the first that isn't there.
@@ -105,18 +147,18 @@ def check_files(labelled: Iterable[LabelledItem], distant: Iterable[DistantItem]
             raise AvsegError(f"{path} does not exist: {mend}.")
         checked.add(path)
 
-    for item in labelled:
-        for k in set(item.frames) & set(labelled_frames(item.video)):
-            need(item.layout.mask(item.video, k), "restore the mask, or take its video out of the CSV")
-        _need_inputs(need, item.layout, item.video, item.frames, flow)
-    for other in distant:
-        if isinstance(other.layout, Layout) and isinstance(other.source, Video):
-            _need_inputs(need, other.layout, other.source, other.frames, flow)
-        elif isinstance(other.layout, DistantLayout) and isinstance(other.source, DistantFrame):
-            layout, frame = other.layout, other.source
-            motion = {"computed": (layout.flow(frame),), "published": layout.published_flow(frame)}
-            for path in (layout.image(frame), layout.log_mel(frame), *motion.get(flow, ())):
-                need(path, f"run `avseg data prepare {layout.folder.parent}`")
+    for still in stills:
+        layout = still.layout
+        prepare = f"run `avseg data prepare {layout.root if isinstance(layout, Layout) else layout.folder.parent}`"
+        if still.labelled:
+            need(still.mask, "restore the mask, or take its video out of the CSV")
+        need(still.log_mel, prepare)
+        need(still.image, prepare)
+        if flow == "computed":
+            need(still.flow, prepare)
+        elif flow == "published":
+            for path in still.published_flow:
+                need(path, "put UFE's published flow there, or use --data.flow computed")
 
 
 def _labelled_items(layout: Layout, videos: Sequence[Video], length: int) -> list[LabelledItem]:
@@ -152,17 +194,3 @@ def _ms3_distant_items(config: DataConfig, layout: Layout, length: int) -> list[
             "MS3_Extend with --data.distant_root, or set ufe.distant_frames to false."
         )
     return [DistantItem(DistantLayout(folder), frame) for frame in read_distant_index(folder)]
-
-
-def _need_inputs(
-    need: Callable[[Path, str], None], layout: Layout, video: Video, frames: Sequence[int], flow: FlowSource
-) -> None:
-    prepare = f"run `avseg data prepare {layout.root}`"
-    need(layout.log_mel(video), prepare)
-    for k in frames:
-        need(layout.frame(video, k), prepare)
-        if flow == "computed":
-            need(layout.flow(video, k), prepare)
-        elif flow == "published":
-            for path in layout.published_flow(video, k):
-                need(path, "put UFE's published flow there, or use --data.flow computed")

@@ -17,17 +17,18 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from avseg.config import Config, ModelConfig, WeightsConfig
-from avseg.data.datamodule import StepDataset, TrainingData, split_videos, training_data, validation_clips
+from avseg.data.datamodule import StepDataset, TrainingData, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
-from avseg.data.items import layouts_of
 from avseg.data.loader import ordered_loader
+from avseg.data.stills import Still
+from avseg.data.store import open_store
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
 from avseg.models import AVSModel, build, load
 from avseg.models.base import load_state
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
-from avseg.training.logs import MetricsCSV, StepProgress
+from avseg.training.logs import MetricsCSV, StepProgress, count_progress
 from avseg.training.task import AVSTask
 
 
@@ -70,6 +71,7 @@ def train(config: Config) -> RunResult:
     data = training_data(config, rank=rank, world_size=world)
     if model.audio_encoder.frozen:
         data = _with_embeddings(data, model)
+    data = _with_store(data, config.run.progress and trainer.is_global_zero)
     first_step = _steps_done(checkpoint) if resumed else 0
     _attach_logs(trainer, folder, config, data, first_step)
 
@@ -173,13 +175,12 @@ class _Loaders(pl.LightningDataModule):
     def __init__(self, data: TrainingData):
         super().__init__()
         self.data = data
-        self.steps = StepDataset(data)  # one for the whole run: it holds the cache
+        self.steps = StepDataset(data)
 
     def train_dataloader(self) -> Any:
         assert self.trainer is not None
         first = self.trainer.current_epoch * self.data.steps_per_epoch
-        workers = self.data.config.data.workers
-        return ordered_loader(self.steps, range(first, first + self.data.steps_per_epoch), workers)
+        return ordered_loader(self.steps, range(first, first + self.data.steps_per_epoch), self.data.workers)
 
     def val_dataloader(self) -> Any:
         return validation_clips(self.data)
@@ -225,12 +226,29 @@ def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: Traini
 def _with_embeddings(data: TrainingData, model: AVSModel) -> TrainingData:
     """§5.4: the frozen audio encoder's embeddings, computed once and stored."""
     encoder, fingerprint = model.audio_encoder, weights_fingerprint(model.audio_encoder)
-    sources: dict[Any, list[Any]] = {layout: list(found) for layout, found in data.sources.items()}
-    for layout in layouts_of(data.config.data):
-        sources[layout] = [*sources.get(layout, ()), *(video for _, video in split_videos(layout, "val"))]
+    sources: dict[Any, dict[Any, None]] = {}
+    for still in _all_stills(data):
+        sources.setdefault(still.layout, {})[still.source] = None
     return data.with_embeddings(
-        {layout: audio_embeddings(layout, found, encoder, fingerprint) for layout, found in sources.items()}
+        {layout: audio_embeddings(layout, list(found), encoder, fingerprint) for layout, found in sources.items()}
     )
+
+
+def _with_store(data: TrainingData, show: bool) -> TrainingData:
+    """Clips from memory-mapped arrays, which are built where they are missing."""
+    config = data.config
+    if config.data.store == "off":
+        return data
+    with count_progress("storing frames", show) as progress:
+        store = open_store(
+            _all_stills(data), config.model.inputs, data.flow, config.data.store, config.data.workers, progress
+        )
+    return data.with_store(store)
+
+
+def _all_stills(data: TrainingData) -> list[Still]:
+    """The frames of training and of validation."""
+    return [*data.stills, *(still for item in data.validation_items for still in item.stills)]
 
 
 def _steps_done(checkpoint: Path) -> int:

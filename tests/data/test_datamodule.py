@@ -133,7 +133,7 @@ def test_fewer_labels_keep_the_number_of_steps(s4: Path, tmp_path: Path) -> None
     write_label_subset(tmp_path / "few.txt", names)
     data = training_data(config(s4, data__labelled=str(tmp_path / "few.txt")))
     assert (data.steps_per_epoch, data.total_steps) == (3, 9)
-    assert {item.video.name for item in data.labelled_items} == set(names)
+    assert {item.source.name for item in data.labelled_items} == set(names)
     assert len(data.distant_items) == 2 * 4 + 4 * 5, "frames whose label isn't used are distant frames"
     seen = Counter(name for batch in data.loader() for name in batch.labelled.names)
     assert seen == dict.fromkeys(names, 9)
@@ -198,16 +198,6 @@ def test_training_opens_no_hidden_mask(s4: Path, opened: list[str], length: int)
     training_masks = [path for path in opened if "gt_masks/train" in path]
     assert training_masks
     assert all(path.endswith("_1.png") for path in training_masks)
-
-
-def test_the_cache_reads_each_clip_once(s4: Path, opened: list[str]) -> None:
-    for cache in (True, False):
-        loader = training_data(config(s4, data__cache=cache)).loader()
-        opened.clear()
-        first, second = list(loader), list(loader)
-        assert all(same(a, b) for a, b in zip(first, second, strict=True))
-        labelled = Counter(path for path in opened if path.endswith("_1.png") and "visual_frames" in path)
-        assert set(labelled.values()) == {1 if cache else 6}
 
 
 def test_flow_is_read_only_for_the_nf_branch(s4: Path, tmp_path: Path) -> None:

@@ -49,12 +49,12 @@ def test_clips_come_from_their_own_subset(both: Path) -> None:
     for batch in mixed.loader(0, 40):
         items = [mixed.labelled_items[i] for i in mixed.labelled_indices(batch.step)]
         for row, item in enumerate(items):
-            clip = load_clip(item.layout, item.video, item.frames, INPUTS)
-            assert batch.labelled.names[row] == item.video.name
+            clip = load_clip(item.layout, item.source, item.frames, INPUTS)
+            assert batch.labelled.names[row] == item.source.name
             assert torch.equal(batch.labelled.frames[row], clip.frames)
             assert clip.masks is not None
             assert torch.equal(batch.labelled.masks[row], clip.masks)
-            if item.video.name in shared:
+            if item.source.name in shared:
                 seen.add(item.layout.subset)
         for row, i in enumerate(mixed.distant_indices(batch.step)):
             assert batch.distant is not None
@@ -68,25 +68,27 @@ def test_clips_come_from_their_own_subset(both: Path) -> None:
     assert seen == {"s4", "ms3"}
 
 
-def test_sources_name_each_video_once_by_its_layout(both: Path) -> None:
-    sources = data(both).sources
+def test_stills_name_each_frame_once_by_its_layout(both: Path) -> None:
     s4, ms3, distant = Layout(both, "s4"), Layout(both, "ms3"), DistantLayout(both / "MS3_Extend")
-    assert list(sources) == [s4, ms3, distant]
-    for layout in (s4, ms3):
-        assert sources[layout] == [video for video in read_index(both, layout.subset) if video.split == "train"]
-    assert len(sources[distant]) == 4
+    stills = data(both).stills
+    assert Counter((still.layout, still.labelled) for still in stills) == {
+        (s4, True): 6,
+        (ms3, True): 15,
+        (s4, False): 24,
+        (distant, False): 4,
+    }
+    assert len({(still.layout, still.source, still.k) for still in stills}) == len(stills)
 
 
 def test_embeddings_are_told_apart_by_layout(both: Path) -> None:
     mixed = data(both)
-    numbers = {layout: float(place) for place, layout in enumerate(mixed.sources)}
-    embeddings = {
-        layout: {
-            video.name: torch.full((1 if isinstance(layout, DistantLayout) else 5, 128), numbers[layout])
-            for video in [*found, *(read_index(both, layout.subset) if isinstance(layout, Layout) else ())]
-        }
-        for layout, found in mixed.sources.items()
-    }
+    embeddings: dict[Layout | DistantLayout, dict[str, torch.Tensor]] = {}
+    stills = [*mixed.stills, *(still for item in mixed.validation_items for still in item.stills)]
+    layouts = list(dict.fromkeys(still.layout for still in stills))
+    for still in stills:
+        rows = 1 if isinstance(still.layout, DistantLayout) else 5
+        value = torch.full((rows, 128), float(layouts.index(still.layout)))
+        embeddings.setdefault(still.layout, {})[still.source.name] = value
     mixed = mixed.with_embeddings(embeddings)
     for batch in mixed.loader(8, 30):
         for half, items, indices in (
@@ -94,7 +96,7 @@ def test_embeddings_are_told_apart_by_layout(both: Path) -> None:
             (batch.distant, mixed.distant_items, mixed.distant_indices(batch.step)),
         ):
             if half is not None:
-                expected = [numbers[items[i].layout] for i in indices]  # type: ignore[index]
+                expected = [layouts.index(items[i].layout) for i in indices]  # type: ignore[index]
                 assert half.audio[:, 0, 0].tolist() == expected
     assert [batch.audio[0, 0, 0].item() for batch in validation_clips(mixed)] == [0, 0, 1]
 
@@ -130,7 +132,7 @@ def test_distant_frames_of_ms3_may_be_missing_unless_named(both: Path, tmp_path:
 def test_fewer_labels_of_both(both: Path, tmp_path: Path) -> None:
     write_label_subset(tmp_path / "few.txt", ["s4_train_1", "s4_train_2"])
     mixed = data(both, labelled=str(tmp_path / "few.txt"))
-    found = [(item.layout.subset, item.video.name) for item in mixed.labelled_items]
+    found = [(item.layout.subset, item.source.name) for item in mixed.labelled_items]
     assert Counter(found) == {("s4", "s4_train_1"): 1, ("s4", "s4_train_2"): 1, ("ms3", "s4_train_1"): 5}
     assert len(mixed.distant_items) == 2 * 4 + 4 * 5 + 4
     assert mixed.full_size == 21

@@ -34,7 +34,7 @@ def root(tmp_path_factory):
 
 def configuration(root, out, ufe=True, epochs=4, **options):
     return Config(
-        data=DataConfig(root=str(root), cache=True, workers=0),
+        data=DataConfig(root=str(root), workers=0),
         model=ModelConfig(
             width=16,
             dilations=(1, 3),
