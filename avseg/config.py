@@ -121,7 +121,8 @@ class DataConfig:
         flow: ``computed`` reads the flow that ``avseg data prepare`` wrote, ``published`` UFE's 8-bit trees.
         store: Where decoded clips are kept as memory-mapped arrays: ``auto`` is ``.avseg/store`` beside the data (where
             that can't be written to, files are read in every epoch), ``off`` is nowhere, anything else is a folder.
-        workers: Processes that load clips; 0 loads in a thread. None is 0 with the store, and up to 4 without.
+        workers: How many load clips ahead: threads with the store (None is 1, which is plenty), processes without it
+            (None is one a core, up to 4; 0 is one thread).
     """
 
     root: str = ""

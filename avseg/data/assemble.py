@@ -33,21 +33,18 @@ def stored_batch(store: Store, items: Sequence[LabelledItem | DistantItem], side
     frames, flow = _empty((*size, 3, side, side), torch.uint8), _empty((*size, 2, side, side), torch.float16)
     log_mel, valid = _empty((*size, *EXAMPLE), torch.float32), _empty((*size, 1, side, side), torch.bool)
     masks = _empty((*size, 1, side, side), torch.bool) if kind is LabelledBatch else None
+    # Arrays rather than tensors: a tensor's own assignments take several times as long for rows of this size.
+    arrays, counted = (frames.numpy(), flow.numpy(), log_mel.numpy()), valid.numpy()
+    marked = None if masks is None else masks.numpy()
     for b, item in enumerate(items):
         for t, still in enumerate(item.stills):
             stored = store[still.layout, still.source, still.k]
-            _copy(stored.frame, frames[b, t])
-            _copy(stored.log_mel, log_mel[b, t])
-            _copy(stored.flow, flow[b, t])
-            unlabelled = masks is not None and not still.labelled
-            if unlabelled or still.k in item.excluded:
-                valid[b, t] = False
-            elif stored.fit.padded:
-                valid[b, t, 0] = torch.from_numpy(stored.fit.valid())
-            else:
-                valid[b, t] = True
-            if masks is not None:
-                _unpack(stored.mask if still.labelled else None, masks[b, t])
+            used = still.k not in item.excluded if marked is None else still.labelled
+            for place, array in zip((stored.frame, stored.flow, stored.log_mel), arrays, strict=True):
+                _copy(place, array[b, t])
+            counted[b, t] = stored.fit.valid() if used and stored.fit.padded else used
+            if marked is not None:
+                _unpack(stored.mask if used else None, marked[b, t])
     return kind(
         frames=frames,
         flow=flow,
@@ -73,18 +70,17 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, pin_memory=lock)
 
 
-def _copy(place: Place | None, target: Tensor) -> None:
+def _copy(place: Place | None, target: npt.NDArray) -> None:
     if place is None:
-        target.zero_()
+        target[...] = 0
     else:
         shard, row = place
-        np.copyto(target.numpy(), shard.rows[row])
+        target[...] = shard.rows[row]
 
 
-def _unpack(place: Place | None, target: Tensor) -> None:
+def _unpack(place: Place | None, target: npt.NDArray) -> None:
     if place is None:
-        target.zero_()
+        target[...] = False
     else:
         shard, row = place
-        flat = target.view(torch.uint8).numpy().reshape(-1)
-        flat[:] = np.unpackbits(shard.rows[row], count=flat.size)
+        target.reshape(-1)[:] = np.unpackbits(shard.rows[row], count=target.size)

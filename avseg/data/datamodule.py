@@ -100,14 +100,6 @@ class TrainingData:
         """
         return [item for layout in layouts_of(self.config.data) for item in whole_videos(layout, "val")]
 
-    @property
-    def workers(self) -> int:
-        """Processes that load clips: as asked, else none with the store, and without it up to four."""
-        asked = self.config.data.workers
-        if asked is not None:
-            return asked
-        return 0 if self.store is not None else min(4, cores())
-
     def with_embeddings(self, embeddings: Embeddings) -> "TrainingData":
         """The same data whose clips also carry ``audio`` (see `avseg.data.embeddings`)."""
         return replace(self, embeddings=embeddings)
@@ -133,7 +125,14 @@ class TrainingData:
     def loader(self, first_step: int = 0, last_step: int | None = None) -> Batches:
         """One `TrainBatch` for each step from ``first_step`` up to, not including, ``last_step`` (None: the end)."""
         last_step = self.total_steps if last_step is None else last_step
-        return ordered_loader(StepDataset(self), range(first_step, last_step), self.workers)
+        return self.ordered(StepDataset(self), range(first_step, last_step))
+
+    def ordered(self, dataset: Dataset, order: range) -> Batches:
+        """A loader of ``dataset[i]`` for every i of ``order`` with ``data.workers``: threads where there is a store."""
+        workers = self.config.data.workers
+        if workers is None:
+            workers = 1 if self.store is not None else min(4, cores())
+        return ordered_loader(dataset, order, workers, threads=self.store is not None)
 
     def batch(self, items: Sequence[LabelledItem | DistantItem], kind: type[B]) -> B:
         """Load some items as one batch.
@@ -265,7 +264,7 @@ def validation_clips(data: TrainingData) -> Batches:
         AvsegError: as `evaluation_clips`.
     """
     dataset = ValidationDataset(data)
-    return ordered_loader(dataset, range(data.rank, len(dataset), data.world_size), data.workers)
+    return data.ordered(dataset, range(data.rank, len(dataset), data.world_size))
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from avseg.errors import AvsegError
 
 AHEAD = 2
-"""Batches that are made before they are asked for."""
+"""Batches that each worker makes before they are asked for."""
 
 
 class Batches(Protocol):
@@ -25,7 +25,7 @@ class Batches(Protocol):
         """How many batches there are."""
 
 
-def ordered_loader(dataset: Dataset, order: range, workers: int) -> Batches:
+def ordered_loader(dataset: Dataset, order: range, workers: int, threads: bool = False) -> Batches:
     """A loader of ``dataset[i]`` for every i of ``order``, in that order, as it is: no further collating.
 
     An `AvsegError` in a worker process arrives as that one sentence, where PyTorch alone would wrap it in a traceback.
@@ -35,9 +35,10 @@ def ordered_loader(dataset: Dataset, order: range, workers: int) -> Batches:
         dataset: What is loaded.
         order: Indices.
         workers: Processes. 0: a thread of this process, to which batches need not travel.
+        threads: ``workers`` are threads as well: for what is copied rather than decoded.
     """
-    if not workers:
-        return _ThreadLoader(dataset, order)
+    if threads or not workers:
+        return _ThreadLoader(dataset, order, max(1, workers))
     return _SentenceLoader(
         _Guarded(dataset),
         batch_size=None,
@@ -49,23 +50,27 @@ def ordered_loader(dataset: Dataset, order: range, workers: int) -> Batches:
 
 
 class _ThreadLoader:
-    """Makes the next batches in a thread while the last one is in use: copying lets go of Python's lock."""
+    """Makes the next batches in threads while the last one is in use: copying lets go of Python's lock."""
 
-    def __init__(self, dataset: Dataset, order: range):
-        self.dataset, self.order = dataset, order
+    def __init__(self, dataset: Dataset, order: range, workers: int):
+        self.dataset, self.order, self.workers = dataset, order, workers
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Any]:
         waiting: deque[Future[Any]] = deque()
-        with ThreadPoolExecutor(1, "avseg-loader") as thread:
-            for i in self.order:
-                waiting.append(thread.submit(self._load, i))
-                if len(waiting) > AHEAD:
+        with ThreadPoolExecutor(self.workers, "avseg-loader") as threads:
+            try:
+                for i in self.order:
+                    waiting.append(threads.submit(self._load, i))
+                    if len(waiting) > AHEAD * self.workers:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def _load(self, i: int) -> Any:
         batch: Any = self.dataset[i]

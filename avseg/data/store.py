@@ -13,6 +13,7 @@ import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -26,7 +27,7 @@ from safetensors.numpy import save
 from avseg.config import InputConfig
 from avseg.data.avsbench import DistantFrame, DistantLayout, FlowSource, Layout, Video, fit_of
 from avseg.data.pictures import Fit
-from avseg.data.pool import Progress, run_all
+from avseg.data.pool import Progress, cores
 from avseg.data.stills import Still, load_stills
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
@@ -35,11 +36,8 @@ from avseg.files import whole_file
 FORMAT_VERSION = 1
 """Part of every folder's name: raise it when what is stored, or how it is made of its files, changes."""
 
-ROWS = 128
+ROWS = 64
 """Frames in a shard: what is built anew when a file has changed, and what a killed build loses."""
-
-FEW = 512
-"""So many frames are built in this process: starting others would take longer."""
 
 Place: TypeAlias = tuple["Shard", int]
 """Where a row is."""
@@ -133,7 +131,7 @@ def open_store(
         inputs: Their size and aspect.
         flow: Which flow, if any.
         where: ``auto``: beside the data, or None if that can't be; else a folder to keep the store in.
-        workers: Processes that build; None: one a core.
+        workers: Threads that build; None: one a core.
         progress: Called with how many frames are built, and of how many; not at all if none needs to be.
 
     Returns:
@@ -226,9 +224,7 @@ class _Part:
                 if progress is not None and missing:
                     progress(min(done * ROWS, len(missing)) if done < total else len(missing), len(missing))
 
-            if len(missing) <= FEW:
-                workers = 1
-            run_all(_write_shards, jobs, None if workers is None else max(1, workers), tell)
+            _run(jobs, cores() if workers is None else max(1, workers), tell)
             self.places = self._find(tidy=True)
 
     def stored(self) -> Store:
@@ -293,6 +289,19 @@ class _Job:
     flow: FlowSource
 
 
+def _run(jobs: Sequence[_Job], workers: int, tell: Progress) -> None:
+    """Do ``jobs`` in threads: decoding lets go of Python's lock, and processes would run a caller's script again."""
+    with ThreadPoolExecutor(workers, "avseg-store") as threads:
+        futures = [threads.submit(_write_shards, job) for job in jobs]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                tell(done, len(jobs))
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def _write_shards(job: _Job) -> None:
     """Write one shard of each kind that is missing."""
     rows: dict[str, list[npt.NDArray]] = {kind: [] for kind in job.folders}
@@ -311,7 +320,9 @@ def _write_shards(job: _Job) -> None:
     for kind, folder in job.folders.items():
         names = json.dumps([(_name(still), keys[kind]) for still, keys in zip(job.stills, job.keys, strict=True)])
         with whole_file(folder / f"{_digest(names)}.safetensors") as temporary:
-            temporary.write_bytes(save({"rows": np.stack(rows[kind])}, metadata={"names": names}))
+            # The library writes memory as it lies.
+            array = np.ascontiguousarray(np.stack(rows[kind]))
+            temporary.write_bytes(save({"rows": array}, metadata={"names": names}))
 
 
 def _keys(still: Still, inputs: InputConfig, flow: FlowSource) -> dict[str, str]:

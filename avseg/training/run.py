@@ -17,9 +17,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from avseg.config import Config, ModelConfig, WeightsConfig
-from avseg.data.datamodule import StepDataset, TrainingData, training_data, validation_clips
+from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
-from avseg.data.loader import ordered_loader
 from avseg.data.stills import Still
 from avseg.data.store import open_store
 from avseg.errors import AvsegError
@@ -175,12 +174,11 @@ class _Loaders(pl.LightningDataModule):
     def __init__(self, data: TrainingData):
         super().__init__()
         self.data = data
-        self.steps = StepDataset(data)
 
     def train_dataloader(self) -> Any:
         assert self.trainer is not None
         first = self.trainer.current_epoch * self.data.steps_per_epoch
-        return ordered_loader(self.steps, range(first, first + self.data.steps_per_epoch), self.data.workers)
+        return self.data.loader(first, first + self.data.steps_per_epoch)
 
     def val_dataloader(self) -> Any:
         return validation_clips(self.data)
