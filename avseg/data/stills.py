@@ -42,6 +42,11 @@ class Still:
             return self._videos.frame(self.source, self.k)
         return self._distant.image(self.source)
 
+    @cached_property
+    def name(self) -> str:
+        """The picture's path below its layout's folder, which no other frame there has."""
+        return self.image.relative_to(self.layout.folder).as_posix()
+
     @property
     def flow(self) -> Path:
         """Our flow."""

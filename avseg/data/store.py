@@ -8,7 +8,7 @@ any source file has changed counts as absent, is built anew and removed.
 
 import hashlib
 import json
-import mmap
+import os
 import shutil
 import warnings
 from collections import defaultdict
@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors.numpy import save
 
 from avseg.config import InputConfig
@@ -65,16 +66,19 @@ class Shard:
 
     def __init__(self, path: Path):
         self.path = path
-        with path.open("rb") as file:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        start = 8 + int.from_bytes(memory[:8], "little")
         try:
-            header = json.loads(memory[8:start])
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                start = 8 + int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(start, size) - 8))
             self.names = [(name, key) for name, key in json.loads(header["__metadata__"]["names"])]
             shape, dtype = header["rows"]["shape"], _TYPES[header["rows"]["dtype"]]
-            self.rows: npt.NDArray = np.frombuffer(memory, dtype, offset=start).reshape(len(self.names), *shape[1:])
-        except (KeyError, TypeError, UnicodeDecodeError) as error:
+            # Python's own mapping would hold a file open for each shard, and there may be more than a process may have.
+            memory = torch.from_file(str(path), False, size, dtype=torch.uint8).numpy()
+            self.rows: npt.NDArray = memory[start:].view(dtype).reshape(len(self.names), *shape[1:])
+        except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is no shard ({error})") from None
+        self.rows.flags.writeable = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _mapped, (self.path,)
@@ -256,7 +260,7 @@ class _Part:
         places: dict[tuple[str, str], Place] = {}
         for kind, folder in self.folders.items():
             pairs = zip(self.stills, self.keys, strict=True)
-            wanted = {_name(still): keys[kind] for still, keys in pairs if kind in keys}
+            wanted = {still.name: keys[kind] for still, keys in pairs if kind in keys}
             for path in sorted(folder.glob("[!.]*.safetensors")) if wanted else ():
                 try:
                     shard = Shard(path)
@@ -318,7 +322,7 @@ def _write_shards(job: _Job) -> None:
         if _keys(still, job.inputs, job.flow) != keys:
             raise AvsegError(_changed(still))
     for kind, folder in job.folders.items():
-        names = json.dumps([(_name(still), keys[kind]) for still, keys in zip(job.stills, job.keys, strict=True)])
+        names = json.dumps([(still.name, keys[kind]) for still, keys in zip(job.stills, job.keys, strict=True)])
         with whole_file(folder / f"{_digest(names)}.safetensors") as temporary:
             # The library writes memory as it lies.
             array = np.ascontiguousarray(np.stack(rows[kind]))
@@ -328,8 +332,8 @@ def _write_shards(job: _Job) -> None:
 def _keys(still: Still, inputs: InputConfig, flow: FlowSource) -> dict[str, str]:
     """For each kind that ``still`` has, a digest of all that decides the row, but for what its folder's name says."""
     fit = fit_of(still.layout, still.source.name, inputs)
-    picture = [_name(still), fit.left, fit.top, fit.width, fit.height, _stamp(still.image)]
-    keys = {"frame": _digest(picture), "log_mel": _digest(_name(still), _stamp(still.log_mel))}
+    picture = [still.name, fit.left, fit.top, fit.width, fit.height, _stamp(still.image)]
+    keys = {"frame": _digest(picture), "log_mel": _digest(still.name, _stamp(still.log_mel))}
     if flow != "none":
         files = (still.flow,) if flow == "computed" else still.published_flow
         keys["flow"] = _digest(picture, *map(_stamp, files))
@@ -345,11 +349,6 @@ def _stamp(path: Path) -> list[Any]:
     except OSError:
         return [str(path), None]
     return [path.name, status.st_size, status.st_mtime_ns]
-
-
-def _name(still: Still) -> str:
-    folder = still.layout.folder
-    return still.image.relative_to(folder).as_posix()
 
 
 def _changed(still: Still) -> str:

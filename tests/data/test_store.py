@@ -217,6 +217,16 @@ def test_rows_travel_as_the_path_of_their_shard(root: Path) -> None:
         pickle.loads(sent)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
+def test_a_store_of_many_shards_holds_no_file_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "ROWS", 1)
+    before = len(os.listdir("/proc/self/fd"))
+    read = stored(run_data(root))
+    assert read.store
+    assert len(shards(root)) > 100
+    assert len(os.listdir("/proc/self/fd")) < before + 10
+
+
 def test_only_masks_that_are_used_are_stored_and_none_that_is_hidden(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,20 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(finished, root, tmp_pa
     assert same(weights(finished.folder), weights(again.folder))
 
 
+def test_the_store_changes_nothing_and_is_beside_the_data(finished, root, tmp_path):
+    assert list((root / ".avseg" / "store" / "s4").glob("frame-64-stretch-*/*.safetensors"))
+    config = configuration(root, tmp_path / "files")
+    config.data.store = "off"
+    shutil.copytree(root, tmp_path / "root", ignore=shutil.ignore_patterns(".avseg"))
+    config.data.root = str(tmp_path / "root")
+    assert same(weights(train(config).folder), weights(finished.folder))
+    assert not (tmp_path / "root" / ".avseg").exists()
+    config.run.out, config.data.store, config.optim.epochs = str(tmp_path / "else"), str(tmp_path / "store"), 3
+    train(config)
+    assert list((tmp_path / "store").glob("root-*/s4/frame-64-stretch-*/*.safetensors"))
+    assert not (tmp_path / "root" / ".avseg").exists()
+
+
 def test_a_killed_run_resumes_bit_for_bit(finished, root, tmp_path):
     """A real process, killed after some epoch's checkpoint, then continued by another."""
     out = tmp_path / "killed"
