@@ -23,8 +23,8 @@ arm() {
     shift
     if [ -f "$OUT/$name/run.json" ]; then echo "done: $name"; return; fi
     timeout "$LIMIT" "$AVSEG" train --config configs/demo.yaml --data.root "$OUT/full" --run.out "$OUT/$name" \
-        --run.resume true --run.accelerator gpu --run.precision bf16-mixed --run.validate_every 1 --data.workers 8 \
-        --data.cache false --model.width 128 --model.inputs.image_size 224 --optim.batch_size 24 --optim.epochs 60 \
+        --run.resume true --run.accelerator gpu --run.precision bf16-mixed --run.validate_every 1 \
+        --model.width 128 --model.inputs.image_size 224 --optim.batch_size 24 --optim.epochs 60 \
         --ufe.burn_in 10 "$@"
     "$AVSEG" evaluate "$OUT/$name" --data.root "$OUT/full" --data.subset s4 --data.split test --json "$OUT/$name.json"
 }

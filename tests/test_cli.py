@@ -177,7 +177,7 @@ def test_wrong_use_is_told_in_one_sentence(line: str, capsys: pytest.CaptureFixt
         ("model: {widht: 12}", "widht is not an option here: did you mean model.width?"),
         ("modle: {width: 12}", "modle.width is not an option here: did you mean model.width?"),
         ("model: [width: 12", "the file is not YAML that can be read (line 1): correct it."),
-        ("data: {subset: s5}", "data.subset takes s4 or ms3, not s5."),
+        ("data: {subset: s5}", "data.subset takes s4 or ms3 or both, not s5."),
     ],
 )
 def test_a_wrong_configuration_file_is_named(
