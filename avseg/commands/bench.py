@@ -56,7 +56,7 @@ def bench(options: Any) -> int:
     chosen(only)
     check(ways)
     device = str(choose_device(options.device))
-    result = run(Settings(device, options.threads, options.repeats, quick=options.quick, options=ways, tell=note), only)
+    result = run(Settings.of(device, options.threads, options.repeats, options.quick, ways, note), only)
     print(report(result))
     if options.json is not None:
         write_json(Path(options.json), result)
