@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "compare": ("learning", "compare", "is one model better than another?"),
     "segment": ("using", "segment", "mark what sounds in a video"),
     "convert": ("using", "convert", "make a published checkpoint a model of avseg's"),
+    "bench": ("bench", "bench", "measure speed and memory against a plain reference"),
     "models": ("using", "models", "list base models, encoders and published checkpoints"),
 }
 
