@@ -269,7 +269,7 @@ class PlainMaskFeature(Plain):
         x = lateral + F.interpolate(encoded, finest.shape[-2:], mode="bilinear", align_corners=False)
         for layer in self.get_submodule("output").children():
             x = layer(x)
-        return x
+        return F.relu(x)
 
 
 class PlainChannelMixer(Plain):
