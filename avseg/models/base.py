@@ -181,8 +181,13 @@ class AVSModel(nn.Module, ABC):
             self.audio_encoder.eval()
         return self
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, half: bool = False) -> Path:
         """Write ``config.json`` and ``model.safetensors`` to ``folder``; other files there are kept.
+
+        Args:
+            folder: Made where it doesn't exist.
+            half: Store weights of layers in float16, for half the size; what norms hold stays as it is. Loading makes
+                float32 of them again.
 
         Raises:
             AvsegError: ``folder`` is a file.
@@ -193,6 +198,8 @@ class AVSModel(nn.Module, ABC):
         if folder.is_file():
             raise AvsegError(f"{folder} is a file: name a folder to save the model to.")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        if half:
+            tensors = {name: item.half() if item.ndim > 1 else item for name, item in tensors.items()}
         values = {"format_version": FORMAT_VERSION, **model_config_to_dict(self.config)}
         with whole_file(folder / "model.safetensors") as temporary:
             save_file(tensors, str(temporary), metadata={"format": "pt"})
