@@ -93,10 +93,10 @@ def factored(block: TPAVIBlock, x: Tensor, audio: Tensor) -> Tensor:
         found: Tensor = attend(x, audio)
         return found
     key = block.phi(block.audio(audio))
-    pixels = x.transpose(1, 2).flatten(2)  # (B, C, T·h·w)
-    scores = torch.baddbmm((key @ block.theta.bias).unsqueeze(2), key @ block.theta.weight, pixels)
+    # Frame by frame, so that the map need not be laid out anew: (B, T, T, h·w).
+    scores = (key @ block.theta.weight).unsqueeze(1) @ x.flatten(3) + (key @ block.theta.bias)[:, None, :, None]
     value = block.g(x.mean(dim=(3, 4))) / x.shape[1]
-    return scores.transpose(1, 2) @ value
+    return scores.transpose(2, 3).flatten(1, 2) @ value
 
 
 class _Given(nn.Module):

@@ -54,8 +54,8 @@ def compare(group: str, case: Case, settings: Settings, memory: str | None = Non
 def sampled(functions: dict[str, Function], settings: Settings) -> tuple[dict[str, list[float]], str]:
     """Samples of all functions, without the reference where it does not fit into memory; and a note that says so."""
     try:
-        with bounded():
-            return interleaved(functions, settings), ""
+        with bounded(settings.gpu):
+            return interleaved(_working(functions, settings), settings), ""
     except OutOfMemory:
         if "reference" not in functions:
             raise
@@ -63,6 +63,20 @@ def sampled(functions: dict[str, Function], settings: Settings) -> tuple[dict[st
         torch.cuda.empty_cache()
     alone = {name: function for name, function in functions.items() if name != "reference"}
     return sampled(alone, settings)[0], "the reference does not fit into memory"
+
+
+def _working(functions: dict[str, Function], settings: Settings) -> dict[str, Function]:
+    """Without the options that fail here: a compiler may be missing, or not know an operation."""
+    found = {}
+    for name, function in functions.items():
+        if name not in ("ours", "reference"):
+            try:
+                function()
+            except Exception as error:
+                settings.tell(f"{name} is left out: {' '.join(str(error).split())[:300]} ({type(error).__name__})")
+                continue
+        found[name] = function
+    return found
 
 
 def add_memory(found: Row, case: Case, settings: Settings, kind: str) -> None:

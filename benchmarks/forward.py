@@ -23,7 +23,9 @@ from avseg.benchmarks.timing import Function, Maker, Row, Settings, timed_row
 from avseg.models import AVSModel
 
 GROUP = "forward"
-_OPTIONS_OF = ("tpavi_resnet50", "avsegformer_resnet50")  # others run eagerly alone: compiling takes minutes
+# Compiling takes minutes for each model and shape: others run eagerly alone.
+_OPTIONS_OF = ("tpavi_resnet50", "avsegformer_resnet50")
+_OPTIONS_AT = {"cpu": ((1, 1), (4, 1), (1, 5)), "gpu": ((24, 1), (1, 5))}
 
 
 def measure(settings: Settings) -> list[Row]:
@@ -49,10 +51,14 @@ def cases(settings: Settings) -> Iterator[Case]:
             if settings.quick and key != "tpavi_resnet50" and frames > 1:
                 continue
             shape = f"T = {frames}" if frames > 1 else f"{clips} frame{'s' if clips > 1 else ''}"
-            options = settings.options if key in _OPTIONS_OF or settings.gpu else ("eager",)
+            options = settings.options if _has_options(key, clips, frames, settings) else ("eager",)
             spec = {"key": key, "clips": clips, "frames": frames, "options": list(options)}
             tags = {"model": key, "batch": clips, "frames": frames}
             yield Case("avseg.benchmarks.forward", spec, f"{subject.name}, {shape}", tags)
+
+
+def _has_options(key: str, clips: int, frames: int, settings: Settings) -> bool:
+    return key in _OPTIONS_OF and (clips, frames) in _OPTIONS_AT["gpu" if settings.gpu else "cpu"]
 
 
 def make(device: str, key: str, clips: int, frames: int, options: list[str]) -> dict[str, Maker]:

@@ -28,11 +28,24 @@ arm() {
         --ufe.burn_in 10 "$@"
     "$AVSEG" evaluate "$OUT/$name" --data.root "$OUT/full" --data.subset s4 --data.split test --json "$OUT/$name.json"
 }
+
+# Speed and memory, group by group, so that what is cut off loses one group alone.
+bench() {
+    local group
+    for group in attention forward step; do
+        if [ -f "$OUT/bench-$group.json" ]; then continue; fi
+        timeout "$LIMIT" "$AVSEG" bench --device cuda --only "$group" --options eager,channels_last,bf16,bf16+compile \
+            --json "$OUT/bench-$group.json"
+        return
+    done
+    echo "done: bench; then: python -m avseg.benchmarks.document $OUT/bench-*.json docs/speed.md"
+}
 OFF=(--model.neighbouring_frames false --ufe.distant_frames false)
 
 case "${1:-list}" in
 list)
     cat <<'LIST'
+bench         speed and memory on the GPU against the plain reference, a group at a time
 data          write and prepare the full edition (CPU)
 calibrate     the full edition: baseline, deaf and blind, without UFE; freeze it before the next steps
 baseline-S    Table 5 on the full edition, seed S: supervised baseline
@@ -41,6 +54,7 @@ df-S          the same with distant frames
 nf+df-S       the same with both
 LIST
     ;;
+bench) bench ;;
 data) data ;;
 calibrate)
     timeout "$LIMIT" "$PYTHON" benchmarks/calibrate.py "$OUT/full" "$OUT/calibration" --run.accelerator=gpu \

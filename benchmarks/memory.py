@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -119,15 +119,28 @@ def size(value: Any) -> int:
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
+def bounded(gpu: bool = False) -> Iterator[None]:
     """Raise OutOfMemory within the block instead of letting the machine run out of memory.
+
+    Args:
+        gpu: Whether it is a GPU's memory that counts, which has a limit of its own.
 
     Raises:
         OutOfMemory: a tensor asked for more than most of what was available.
     """
-    if not _STATUS.exists():
-        yield
-        return
+    try:
+        with nullcontext() if gpu or not _STATUS.exists() else _limited():
+            yield
+    except MemoryError as error:
+        raise OutOfMemory from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            raise OutOfMemory from error
+        raise
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -137,12 +150,6 @@ def bounded() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
     try:
         yield
-    except MemoryError as error:
-        raise OutOfMemory from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
-            raise OutOfMemory from error
-        raise
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 

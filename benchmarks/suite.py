@@ -13,21 +13,24 @@ import torch
 
 from avseg.benchmarks.goals import verdicts
 from avseg.benchmarks.memory import OutOfMemory
+from avseg.benchmarks.result import FORMAT_VERSION
 from avseg.benchmarks.timing import Row, Settings, use_threads
 from avseg.errors import AvsegError
 from avseg.provenance import provenance
 
-FORMAT_VERSION = 1
 GROUPS = ("startup", "attention", "forward", "step", "flops", "loader", "prepare", "segment")
 _WITH_QUICK_ALONE = ("loader", "prepare")  # their `measure` needs to know nothing else
 
 
-def run(settings: Settings, only: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    settings: Settings, only: Sequence[str] = (), keep: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Measure, and give what the JSON file holds: machine, settings, rows and verdicts.
 
     Args:
         settings: Of the run.
         only: Groups; all if empty.
+        keep: Is given the result so far after each group, so that a run that is stopped is not lost.
 
     Raises:
         AvsegError: a group that there is not.
@@ -37,11 +40,20 @@ def run(settings: Settings, only: Sequence[str] = ()) -> dict[str, Any]:
     began = time.monotonic()
     found = machine(settings)
     rows: list[Row] = []
-    for group in groups:
+    for done, group in enumerate(groups, start=1):
         rows += _measure(group, settings)
+        result = _result(settings, found, groups[:done], rows, time.monotonic() - began)
+        if keep is not None:
+            keep(result)
+    return result
+
+
+def _result(
+    settings: Settings, machine: dict[str, Any], groups: Sequence[str], rows: list[Row], seconds: float
+) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
-        "machine": found,
+        "machine": machine,
         "settings": {
             "device": settings.device,
             "threads": torch.get_num_threads(),
@@ -49,7 +61,7 @@ def run(settings: Settings, only: Sequence[str] = ()) -> dict[str, Any]:
             "quick": settings.quick,
             "options": list(settings.options),
             "groups": list(groups),
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": round(seconds, 1),
         },
         "rows": rows,
         "goals": [

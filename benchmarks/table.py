@@ -25,15 +25,20 @@ def _lines(row: Row) -> list[str]:
     first, *more = textwrap.wrap(row["name"], _NAME, subsequent_indent="  ")
     values = (number(row.get("ours")), number(row.get("reference")))
     times = "" if row.get("ratio") is None else f"{number(row['ratio'])}×"
-    line = f"{first:<{_NAME}} {values[0]:>9} {values[1]:>9} {row['unit']:<9} {times:>6}  {share(row)}"
-    return (
-        [line.rstrip(), *more, *textwrap.wrap(f"({row['note']})", 78, initial_indent="  ")]
-        if row.get("note")
-        else [
-            line.rstrip(),
-            *more,
-        ]
-    )
+    line = f"{first:<{_NAME}} {values[0]:>9} {values[1]:>9} {row['unit']:<9} {times:>6}  {share(row)}".rstrip()
+    notes = [note for text in _notes(row) for note in textwrap.wrap(text, 78, initial_indent="  ")]
+    return [line, *more, *notes]
+
+
+def _notes(row: Row) -> list[str]:
+    notes = [row["note"]] if row.get("note") else []
+    if row.get("option", "eager") != "eager" and row.get("difference"):
+        apart = row["difference"]
+        changed = f"{100 * apart['flipped']:.2g} % of pixels change sides"
+        notes.append(f"probabilities differ by {apart['largest']:.1g} at most, {changed}")
+    if row.get("supervised"):
+        notes.append(f"a supervised step: {number(row['supervised'])} ms")
+    return [f"({note})" for note in notes]
 
 
 def share(row: Row) -> str:
@@ -67,7 +72,7 @@ def report(result: dict[str, Any]) -> str:
 def _goal(goal: dict[str, Any]) -> str:
     sign = "≥" if goal["least"] else "≤"
     option = f" ({goal['option']})" if goal["option"] else ""
-    target = f"{sign} {number(goal['target'])}"
+    target = f"{sign} {goal['target']:g}"
     return (
         f"{goal['name']:<{_NAME}} {number(goal['value']):>9} {target:>11} {goal['unit']:<8} {goal['verdict']}{option}"
     )

@@ -1,5 +1,6 @@
 """``avseg bench``: how fast avseg is here, against a plain reference."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def bench_parser() -> Parser:
 
 def bench(options: Any) -> int:
     from avseg.benchmarks.options import check
+    from avseg.benchmarks.plot import check_format, plot
     from avseg.benchmarks.suite import chosen, run
     from avseg.benchmarks.table import report
     from avseg.benchmarks.timing import Settings
@@ -55,13 +57,12 @@ def bench(options: Any) -> int:
     ways = tuple(dict.fromkeys(["eager", *options.options.split(",")]))
     chosen(only)
     check(ways)
-    device = str(choose_device(options.device))
-    result = run(Settings.of(device, options.threads, options.repeats, options.quick, ways, note), only)
-    print(report(result))
-    if options.json is not None:
-        write_json(Path(options.json), result)
     if options.plot is not None:
-        from avseg.benchmarks.plot import plot
-
+        check_format(Path(options.plot))
+    device = str(choose_device(options.device))
+    keep = None if options.json is None else partial(write_json, Path(options.json))
+    result = run(Settings.of(device, options.threads, options.repeats, options.quick, ways, note), only, keep)
+    print(report(result))
+    if options.plot is not None:
         plot(result, Path(options.plot))
     return 0
