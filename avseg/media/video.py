@@ -25,6 +25,7 @@ __all__ = [
     "VideoWriter",
     "iter_frames",
     "iter_pairs",
+    "iter_shown",
     "probe",
     "read_frames",
     "read_pairs",
@@ -171,6 +172,27 @@ def iter_pairs(
             if by_rate and moment >= cursor.video_end():
                 return
             yield cursor.pair(moment)
+
+
+def iter_shown(path: str | Path, times: Iterable[float]) -> Iterator[np.ndarray]:
+    """The frames shown at some moments, one after the other: :func:`read_frames` in bounded memory.
+
+    Args:
+        path: any video that PyAV reads.
+        times: seconds, rising.
+
+    Yields:
+        ``(H, W, 3)`` uint8 RGB as displayed.
+
+    Raises:
+        AvsegError: as :func:`probe`.
+        ValueError: a time that isn't finite.
+    """
+    with PictureReader(path, threads=True) as reader:
+        cursor = _Cursor(reader)
+        for time in times:
+            cursor.go_to(_finite([time])[0])
+            yield cursor.shown.rgb()
 
 
 def iter_frames(path: str | Path, start: float = 0.0, end: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
