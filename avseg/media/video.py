@@ -223,7 +223,7 @@ class _Cursor:
 
     def pair(self, time: float) -> FramePair:
         self.go_to(time)
-        if self.after is None and self.before is None and self.shown.time > 0:
+        if self.after is None and (self.before is None or self._reader.skipped) and self.shown.time > 0:
             self._find_before()
         neighbour = self.after or self.before
         if neighbour is None:
@@ -232,6 +232,7 @@ class _Cursor:
 
     def go_to(self, time: float) -> None:
         limit = time + self._reader.tolerance
+        self._reader.skim(limit)
         if time < self.shown.time - self._reader.tolerance and self.shown.time > 0:
             self._seek(max(0.0, time))
         elif self.after is not None and self._reader.worth_seeking(self.after.time, time):
@@ -246,7 +247,8 @@ class _Cursor:
         """Seconds to the end of the last picture; infinite as long as it isn't the one shown."""
         if self.after is not None:
             return float("inf")
-        step = self.shown.duration or (self.shown.time - self.before.time if self.before else 0)
+        known = self.before is not None and not self._reader.skipped
+        step = self.shown.duration or (self.shown.time - self.before.time if known and self.before else 0)
         return self.shown.time + (step or 1 / self._reader.frame_rate) - self._reader.tolerance
 
     def _seek(self, time: float) -> None:
@@ -265,6 +267,8 @@ class _Cursor:
     def _find_before(self) -> None:
         """A jump may land on the last picture itself: the one before it lies before that key frame."""
         last = self.shown.time
+        self._reader.skim(float("-inf"))
+        self._reader.skipped = False
         self._seek(max(0.0, last - 4 * self._reader.tolerance))
         while self.after is not None and self.shown.time < last:
             self._advance()
