@@ -46,14 +46,18 @@ class Outputs:
         """Where one of `KINDS` goes."""
         return self.out / f"{self.name}.mp4" if kind == "video" else self.folder / _FILES[kind]
 
-    def check(self, footage: Footage) -> None:
+    def check(self, kinds: tuple[str, ...], footage: Footage) -> None:
         """Make sure that results can be written here.
+
+        Args:
+            kinds: Which.
+            footage: What they are of.
 
         Raises:
             AvsegError: the overlay would replace the video itself, or a folder is a file.
         """
         path, video = footage.info.path, self.path("video")
-        if video.exists() and path.exists() and video.samefile(path):
+        if "video" in kinds and video.exists() and path.exists() and video.samefile(path):
             raise AvsegError(f"{video} is the video itself: choose another folder for the results (--out).")
         for parent in (self.out, self.folder):
             if parent.exists() and not parent.is_dir():
@@ -112,6 +116,21 @@ class Outputs:
             pass
         raise AvsegError(f"{self.summary} is not what avseg writes there: {_MEND}")
 
+    def overlay_bytes(self, stage: "Outputs") -> int | None:
+        """The size of the overlay, by which it is told from a video to segment; None without one.
+
+        Args:
+            stage: Where a new one is, if it is made.
+        """
+        fresh = stage.path("video")
+        if fresh.is_file():
+            return fresh.stat().st_size
+        try:
+            size: int | None = self.read_summary().get("overlay_bytes")
+            return size
+        except AvsegError:
+            return None
+
     @contextmanager
     def staged(self) -> Iterator["Outputs"]:
         """A hidden place beside this one, whose files come here once the block has ended well."""
@@ -157,11 +176,6 @@ def is_overlay(path: Path) -> bool:
         return bool(outputs.read_summary().get("overlay_bytes") == path.stat().st_size)
     except AvsegError:
         return False
-
-
-def overlay_bytes(*places: Outputs) -> int | None:
-    """The size of the first overlay that exists, by which it is told from a video to segment."""
-    return next((place.path("video").stat().st_size for place in places if place.path("video").is_file()), None)
 
 
 def size_of(footage: Footage) -> int | None:

@@ -11,7 +11,7 @@ from avseg.data.pictures import write_mask
 from avseg.files import write_json
 from avseg.inference.footage import Given, footage_of
 from avseg.inference.outputs import Masked, picture_name, write_overlay
-from avseg.inference.places import Outputs, kinds_of, overlay_bytes, size_of
+from avseg.inference.places import Outputs, kinds_of, size_of
 from avseg.inference.result import ScoreStore
 from avseg.inference.segmenter import FPS, AVSegmenter
 from avseg.inference.smoothing import Smoothing
@@ -124,7 +124,7 @@ def segment_video(
         "smoothing": how.seconds,
         "hysteresis": how.margin,
     }
-    outputs.check(footage)
+    outputs.check(kinds, footage)
     missing = kinds if overwrite else outputs.missing(kinds, footage, options)
     if not missing:
         return _kept(source_path, outputs, kinds, options)
@@ -132,7 +132,7 @@ def segment_video(
     source = open_source(footage, fps, start, end)
     model = segmenter if isinstance(segmenter, AVSegmenter) else segmenter()
     options |= {"threshold": model.threshold, "model": model.name}
-    if missing != kinds:
+    if outputs.summary.is_file() and not overwrite:
         outputs.check_options(options)
     with outputs.staged() as stage:
         rows, store = _write(source, model, how, stage, missing, progress)
@@ -140,7 +140,7 @@ def segment_video(
         for kind, make in (("coco", result.to_coco), ("npz", result.save_npz), ("strip", result.plot)):
             if kind in missing:
                 make(stage.path(kind))
-        write_json(stage.summary, _summary(source, options, rows, overlay_bytes(stage, outputs)))
+        write_json(stage.summary, _summary(source, options, rows, outputs.overlay_bytes(stage)))
     seconds, elapsed = source.end - source.start, clock.monotonic() - began
     return SegmentReport(source_path, outputs, kinds, len(rows), seconds, _sounding(rows), elapsed, tuple(source.notes))
 
