@@ -41,7 +41,7 @@ bench() {
     echo "done: bench; then: python -m avseg.benchmarks.document $OUT/bench-*.json docs/speed.md"
 }
 
-# The shipped model at 5 times the scenes and 8 times the steps of the one that a CPU trained; weigh its size and its
+# The shipped model on more scenes and for more steps than a CPU had time for; weigh its size and its
 # scores against avseg/shipped/README.md before it takes that one's place.
 shipped() {
     local root=$OUT/scenes
