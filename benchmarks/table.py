@@ -6,7 +6,7 @@ from typing import Any
 
 from avseg.benchmarks.timing import Row
 
-_NAME = 35
+_NAME = 34
 _HEAD = f"{'':{_NAME}} {'ours':>9} {'plain':>9} {'unit':<9} {'better':>6}  memory"
 
 

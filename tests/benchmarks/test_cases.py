@@ -16,7 +16,6 @@ from avseg.benchmarks.reference import plain
 from avseg.benchmarks.subjects import SUBJECTS, subject_model, textured
 from avseg.benchmarks.timing import Settings
 from avseg.errors import AvsegError
-from avseg.inference import AVSegmenter
 from avseg.models.tpavi import TPAVIBlock
 
 
@@ -153,7 +152,9 @@ def test_stages_of_segmenting_run_on_a_video_with_sound(tmp_path: Path) -> None:
     segment.write_scene(video, (96, 96), 12)
     info = probe(video)
     assert (info.width, info.height, info.has_audio) == (96, 96, True)
-    segmenter = AVSegmenter(subject_model("demo"), "cpu")
+    segmenter = segment.segmenter_for(video, "cpu")
+    shares = [moment.share for moment in segmenter.stream(video, 5)]
+    assert 0.02 < sum(shares) / len(shares) < 0.3
     for stage, function in segment._stages(video, segmenter, tmp_path / "out").items():
         function()
         function()
