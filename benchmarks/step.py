@@ -22,7 +22,7 @@ from avseg.benchmarks.options import accelerate
 from avseg.benchmarks.reference import plain
 from avseg.benchmarks.reference_step import published_losses
 from avseg.benchmarks.subjects import SUBJECTS, subject_model, train_batch
-from avseg.benchmarks.timing import Function, Maker, Row, Settings, ratio, timed_row
+from avseg.benchmarks.timing import Function, Maker, Row, Settings, digits, ratio, timed_row
 from avseg.config import Config
 from avseg.data.clip import TrainBatch
 from avseg.models import AVSModel
@@ -132,7 +132,7 @@ def _rows(case: Case, settings: Settings) -> Iterator[Row]:
         shown = case.name if option == "eager" else f"{case.name}, {option}"
         found = timed_row(GROUP, shown, samples, ours=name, option=option, **case.tags)
         if "supervised" in samples:
-            found["supervised"] = round(1e3 * statistics.median(samples["supervised"]), 4)
+            found["supervised"] = digits(1e3 * statistics.median(samples["supervised"]))
             found["against_supervised"] = ratio(found["ours"], found["supervised"], "ms")
         if note:
             found["note"] = note

@@ -6,7 +6,7 @@ from typing import Any
 
 from avseg.benchmarks.timing import Row
 
-_NAME = 37
+_NAME = 34
 _HEAD = f"{'':{_NAME}} {'ours':>9} {'plain':>9} {'unit':<9} {'better':>6}  memory"
 
 
@@ -71,7 +71,7 @@ def report(result: dict[str, Any]) -> str:
 
 def _goal(goal: dict[str, Any]) -> str:
     sign = "≥" if goal["least"] else "≤"
-    option = f" ({goal['option']})" if goal["option"] else ""
+    option = f"\n  (with {goal['option']})" if goal["option"] else ""
     target = f"{sign} {goal['target']:g}"
     return (
         f"{goal['name']:<{_NAME}} {number(goal['value']):>9} {target:>11} {goal['unit']:<8} {goal['verdict']}{option}"

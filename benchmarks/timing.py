@@ -127,9 +127,9 @@ def timed_row(group: str, name: str, samples: dict[str, list[float]], ours: str 
     found: Row = {"group": group, "name": name, "unit": "ms", **more}
     for key, source in (("ours", ours), ("reference", "reference")):
         taken = [1e3 * value for value in samples.get(source, [])]
-        found[key] = round(statistics.median(taken), 4) if taken else None
+        found[key] = digits(statistics.median(taken)) if taken else None
         if len(taken) > 1:
-            found[f"spread_{key}"] = [round(min(taken), 4), round(max(taken), 4)]
+            found[f"spread_{key}"] = [digits(min(taken)), digits(max(taken))]
     found["samples"] = len(samples[ours])
     found["ratio"] = ratio(found["ours"], found["reference"], "ms")
     return found
@@ -139,4 +139,9 @@ def ratio(ours: float | None, reference: float | None, unit: str) -> float | Non
     """How many times better ours is: faster where ``unit`` is a rate (it has a ``/``), else shorter or smaller."""
     if not ours or not reference:
         return None
-    return round(ours / reference if "/" in unit else reference / ours, 4)
+    return digits(ours / reference if "/" in unit else reference / ours)
+
+
+def digits(value: float) -> float:
+    """The number with five digits that count: more say nothing about time."""
+    return float(f"{value:.5g}")
