@@ -17,20 +17,26 @@ if TYPE_CHECKING:
     from avseg.config import Config as Config
     from avseg.config import load_config as load_config
     from avseg.errors import AvsegError as AvsegError
-    from avseg.inference import AVSegmenter as AVSegmenter
-    from avseg.inference import Moment as Moment
-    from avseg.inference import SegmentReport as SegmentReport
-    from avseg.inference import segment_video as segment_video
+    from avseg.inference.moments import Moment as Moment
+    from avseg.inference.recording import Recording as Recording
+    from avseg.inference.result import Result as Result
+    from avseg.inference.segmenter import AVSegmenter as AVSegmenter
+    from avseg.inference.smoothing import Smoothing as Smoothing
+    from avseg.inference.video import SegmentReport as SegmentReport
+    from avseg.inference.video import segment_video as segment_video
     from avseg.training.run import train as train
 
 _HOMES = {
-    "AVSegmenter": "avseg.inference",
+    "AVSegmenter": "avseg.inference.segmenter",
     "AvsegError": "avseg.errors",
     "Config": "avseg.config",
-    "Moment": "avseg.inference",
-    "SegmentReport": "avseg.inference",
+    "Moment": "avseg.inference.moments",
+    "Recording": "avseg.inference.recording",
+    "Result": "avseg.inference.result",
+    "SegmentReport": "avseg.inference.video",
+    "Smoothing": "avseg.inference.smoothing",
     "load_config": "avseg.config",
-    "segment_video": "avseg.inference",
+    "segment_video": "avseg.inference.video",
     "train": "avseg.training.run",
 }
 

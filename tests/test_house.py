@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "avseg"
 
 # From the ground up. A module may import from its own level and from those before it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("avseg.errors", "avseg.files", "avseg.provenance"),
+    ("avseg.ahead", "avseg.errors", "avseg.files", "avseg.provenance"),
     ("avseg.config",),
     ("avseg.media",),
     ("avseg.data",),
@@ -24,7 +24,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("avseg.render",),
     ("avseg.evaluation",),
     ("avseg.training",),
-    ("avseg.source", "avseg.inference"),
+    ("avseg.inference",),
     ("avseg.demo",),
     ("avseg.commands",),
     ("avseg.cli",),
@@ -82,7 +82,7 @@ def test_an_import_that_points_up_would_be_found() -> None:
     tree = ast.parse(
         "def f():\n    from avseg.training.run import train\n    from avseg import segment_video, __version__\n"
     )
-    assert list(imported("avseg.data.clip", tree)) == [(2, "avseg.training.run"), (3, "avseg.inference")]
+    assert list(imported("avseg.data.clip", tree)) == [(2, "avseg.training.run"), (3, "avseg.inference.video")]
     assert level("avseg.training.run") > level("avseg.data.clip") > level("avseg.errors")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ from helpers import disc_at, write_mp4
 from toy_models import save_tiny, toy
 
 import avseg
-from avseg import inference
 from avseg.data.pictures import read_mask
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, segment_video
+from avseg.inference import segmenter as running
+from avseg.inference.hearing import SILENCE, Hearing, loudness_at
 from avseg.media.audio import load_audio, log_mel_at
 from avseg.media.flow import neighbour_flow
 from avseg.media.video import iter_frames, probe, read_frames, read_pairs, write_video
-from avseg.source import SILENCE, hear, loudness_at
 
 
 def disc(time: float, width: int, height: int) -> np.ndarray:
@@ -103,10 +104,25 @@ def test_the_model_hears_the_second_around_a_moment(tmp_path: Path) -> None:
 
 def test_hearing_a_part_is_hearing_the_whole() -> None:
     wave = np.random.default_rng(0).normal(0, 0.1, 16000 * 20).astype(np.float32)
-    for times in ([0.0, 0.1], [9.7, 10.3, 11.0], [19.0, 19.99, 25.0]):
-        np.testing.assert_allclose(hear(wave, np.array(times)), log_mel_at(wave, times), atol=1e-6)
-    short = wave[:5000]
-    np.testing.assert_allclose(hear(short, np.array([0.0, 3.0])), log_mel_at(short, [0.0, 3.0]), atol=1e-6)
+    for sound, times in (
+        (wave, [0.0, 0.1]),
+        (wave, [9.7, 10.3, 11.0, 18.0]),
+        (wave, [19.0, 19.99, 25.0]),
+        (wave[:5000], [0.0, 3.0]),
+        (wave[: 16000 * 6], [6.4]),
+        (wave[: 16000 * 6], [15.0]),
+    ):
+        opened: list[int] = []
+
+        def pieces(second: int, sound: np.ndarray = sound, opened: list[int] = opened) -> Iterator[np.ndarray]:
+            opened.append(second)
+            return (sound[k : k + 700] for k in range(second * 16000, len(sound), 700))
+
+        hearing = Hearing(pieces, times[0])
+        heard = [hearing.at(time) for time in times]
+        assert opened[0] == max(0, int(times[0]) - 1)
+        np.testing.assert_allclose([example for example, _ in heard], log_mel_at(sound, times), atol=1e-6)
+        assert [loudness for _, loudness in heard] == [pytest.approx(loudness_at(sound, time)) for time in times]
     assert loudness_at(np.zeros(100, np.float32), 0.0) == SILENCE
     assert loudness_at(np.ones(100_000, np.float32), 99.0) == pytest.approx(0)
 
@@ -146,9 +162,9 @@ def test_how_many_moments_pass_together_changes_nothing(
         segmenter = AVSegmenter.from_pretrained(
             save_tiny(tmp_path / f"model{length}", neighbouring_frames=True, frames_per_clip=length), "cpu"
         )
-        monkeypatch.setitem(inference._MOMENTS, "cpu", 10)
+        monkeypatch.setitem(running._MOMENTS, "cpu", 10)
         together = [moment.score for moment in segmenter.stream(video, fps=4)]
-        monkeypatch.setitem(inference._MOMENTS, "cpu", 1)
+        monkeypatch.setitem(running._MOMENTS, "cpu", 1)
         alone = [moment.score for moment in segmenter.stream(video, fps=4)]
         np.testing.assert_allclose(together, alone, atol=1e-5)
 
@@ -315,7 +331,7 @@ def test_failure_leaves_what_was_there(
 ) -> None:
     segment_video(video, light, tmp_path / "old", fps=1)
     files = {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()}
-    monkeypatch.setitem(inference._MOMENTS, "cpu", 2)
+    monkeypatch.setitem(running._MOMENTS, "cpu", 2)
     real = light.model.predict
     passes = iter(range(9))
 

@@ -1,7 +1,7 @@
 """Any sound -> 16 kHz mono -> VGGish log-mel examples, and WAV files."""
 
 import wave as wave_file
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -42,21 +42,39 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     Raises:
         AvsegError: the file is missing, unreadable, without a sound track, or nothing of the track can be decoded.
     """
-    pieces: list[np.ndarray] = []
-    resampler: Resampler | None = None
-    rate = 0
-    for block in iter_sound(path):
-        if resampler is None or block.rate != rate:
-            if resampler is not None:
-                pieces.append(resampler.finish().astype(np.float32))
-            resampler, rate = Resampler(block.rate, sample_rate), block.rate
-        pieces.append(resampler.push(block.samples.mean(axis=0, dtype=np.float64)).astype(np.float32))
-    if resampler is not None:
-        pieces.append(resampler.finish().astype(np.float32))
+    pieces = list(iter_audio(path, sample_rate))
     sound = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
     if len(sound) == 0:
         raise AvsegError(f"{path} has a sound track without any sound that can be decoded: copy or convert it again.")
-    return np.clip(sound, -1, 1)
+    return sound
+
+
+def iter_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, start: int = 0) -> Iterator[np.ndarray]:
+    """The same piece by piece, from a whole second on: `load_audio`'s samples from ``start * sample_rate`` on.
+
+    After a jump into the file the first hundredth of a second may differ, since what came before isn't known.
+
+    Args:
+        path: any file that PyAV reads.
+        sample_rate: wanted samples per second.
+        start: seconds after the first picture.
+
+    Yields:
+        ``(n,)`` float32 in [−1, 1]; nothing where the sound ends before ``start``.
+
+    Raises:
+        AvsegError: the file is missing, unreadable, or without a sound track.
+    """
+    resampler: Resampler | None = None
+    rate = 0
+    for block in iter_sound(path, start):
+        if resampler is None or block.rate != rate:
+            if resampler is not None:
+                yield _clipped(resampler.finish())
+            resampler, rate = Resampler(block.rate, sample_rate), block.rate
+        yield _clipped(resampler.push(block.samples.mean(axis=0, dtype=np.float64)))
+    if resampler is not None:
+        yield _clipped(resampler.finish())
 
 
 def log_mel_examples(wave: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -174,6 +192,10 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
     values = np.frombuffer(data[: len(data) // (2 * channels) * 2 * channels], dtype="<i2")
     sound = values.astype(np.float32) / 2**15
     return (sound if channels == 1 else sound.reshape(-1, channels)), rate
+
+
+def _clipped(samples: np.ndarray) -> np.ndarray:
+    return np.clip(samples.astype(np.float32), -1, 1)
 
 
 def _example_count(samples: int) -> int:

@@ -22,13 +22,15 @@ def cut_sound(path: str | Path, target: str | Path, start: float, end: float | N
     """
     with wave.open(str(target), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        rate = 0
-        reached = 0.0
-        for block in iter_sound(path):
-            if not rate:
-                rate = block.rate
-                file.setnchannels(len(block.samples))
-                file.setframerate(rate)
+        opening = next(iter_sound(path), None)
+        if opening is None:
+            return
+        # Its form is the file's, also where all sound ends before the stretch.
+        rate = opening.rate
+        file.setnchannels(len(opening.samples))
+        file.setframerate(rate)
+        reached = float(max(0, int(start) - 1))
+        for block in iter_sound(path, int(reached)):
             if block.rate != rate or len(block.samples) != file.getnchannels():
                 break  # a WAV file has one form from beginning to end
             count = block.samples.shape[1]

@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
@@ -32,31 +34,44 @@ _MISSING = 0.5
 
 
 class Picture:
-    """One decoded picture; its pixels are converted when they are first asked for.
+    """One decoded picture; its pixels are converted when they are asked for.
 
     Attributes:
         time: seconds from the file's first picture.
         duration: seconds that it stays, as far as the file says; otherwise 0.
     """
 
-    def __init__(self, frame: VideoFrame, time: float, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        frame: VideoFrame,
+        time: float,
+        size: tuple[int, int] | None = None,
+        converter: VideoReformatter | None = None,
+    ) -> None:
         self.time = time
         self.duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
         self._frame = frame
         self._size = size
-        self._rgb: np.ndarray | None = None
+        self._converter = converter
+        self._small: np.ndarray | None = None
 
     def rgb(self) -> np.ndarray:
         """``(H, W, 3)`` uint8 as displayed. The array belongs to the caller."""
-        if self._rgb is None:
-            rgb = upright(self._frame)
-            self._rgb = resize(rgb, self._size) if self._size else rgb
-        return self._rgb.copy()
+        if self._size is None:
+            return upright(self._frame, self._converter)
+        if self._small is None:
+            self._small = resize(upright(self._frame, self._converter), self._size)
+        return self._small.copy()
 
 
-def upright(frame: VideoFrame) -> np.ndarray:
-    """``(H, W, 3)`` uint8 RGB, turned and mirrored as the file asks for."""
-    rgb = frame.to_ndarray(format="rgb24")
+def upright(frame: VideoFrame, converter: VideoReformatter | None = None) -> np.ndarray:
+    """``(H, W, 3)`` uint8 RGB, turned and mirrored as the file asks for.
+
+    Args:
+        frame: as decoded.
+        converter: what earlier frames of the file were converted with: setting one up costs more than its work.
+    """
+    rgb = _rgb(frame, converter or VideoReformatter())
     a, b, c, d = _display_matrix(frame)
     if (a, b, c, d) == (1, 0, 0, 1):
         return rgb
@@ -92,6 +107,9 @@ class PictureReader:
         self._container: InputContainer
         self.stream: VideoStream
         self._waiting: list[Picture] = []
+        self._converter = VideoReformatter()
+        self._skimmed_to = float("-inf")
+        self.skipped = False
         try:
             self.restart()
             first = next(self._pictures, None)
@@ -171,6 +189,7 @@ class PictureReader:
         self._stack.close()
         self._container = self._stack.enter_context(open_media(self.path))
         self.stream = find_video(self._container, self.path)
+        self._skipping = "DEFAULT"
         if self._threads:
             self.stream.thread_type = "AUTO"
         self._counted = not is_stamped(self._container, self.stream)
@@ -202,6 +221,14 @@ class PictureReader:
             return entry >= 0 and float(index[entry].timestamp * self.stream.time_base - (self._origin or 0)) > now
         return time - now > self._patience
 
+    def skim(self, time: float) -> None:
+        """Be told that of the pictures up to ``time`` only the last is wanted.
+
+        Others that nothing refers to aren't decoded from now on, where decoders allow it. ``skipped`` says whether
+        that happened: the picture before another may then be missing.
+        """
+        self._skimmed_to = time
+
     def seek_was_vain(self) -> None:
         """Be told that a jump led back to where the reader was: jump less readily from now on."""
         self._patience *= 2
@@ -209,6 +236,8 @@ class PictureReader:
     def _begin(self, at_start: bool) -> None:
         self._at_start = at_start
         self._last: float | None = None
+        self._latest = float("-inf")
+        self._skip("DEFAULT")
         self._waiting = []
         self._pictures = self._decode()
 
@@ -235,6 +264,7 @@ class PictureReader:
         for packet in packets(self._container, self.stream, self.path):
             if packet.size and packet.pts is None:
                 self._stamped = self._seekable = False
+            self._skip("NONREF" if self._unwanted(packet) else "DEFAULT")
             try:
                 frames = decode(packet)
             except FFmpegError:
@@ -251,6 +281,25 @@ class PictureReader:
                     yield picture
         self._check_end()
 
+    def _unwanted(self, packet: Packet) -> bool:
+        """Whether a packet's picture is neither shown at the moment that is skimmed to nor later."""
+        if self._skimmed_to == float("-inf") or self._counted or not self._stamped or self._origin is None:
+            return False
+        if packet.pts is None or packet.time_base is None:
+            return False
+        time = float(packet.pts * packet.time_base - self._origin)
+        # A later picture that is shown by then takes this one's place. Pictures that refer to others come after them.
+        unwanted = time < self._latest
+        if time <= self._skimmed_to:
+            self._latest = max(self._latest, time)
+        return unwanted
+
+    def _skip(self, which: Literal["DEFAULT", "NONREF"]) -> None:
+        if which != self._skipping:
+            self.stream.codec_context.skip_frame = which
+            self._skipping = which
+        self.skipped = self.skipped or which == "NONREF"
+
     def _place(self, frame: VideoFrame) -> Picture | None:
         time = self._time_of(frame)
         if time is None:
@@ -266,7 +315,7 @@ class PictureReader:
                 return None
             time = self._last + 0.5 / self.frame_rate
         self._last = time
-        return Picture(frame, time, self._size)
+        return Picture(frame, time, self._size, self._converter)
 
     def _time_of(self, frame: VideoFrame) -> float | None:
         """Seconds from the first picture; None right after a jump to a picture without a time stamp."""
@@ -294,6 +343,13 @@ class PictureReader:
         if kind not in self._warned:
             self._warned.add(kind)
             warn(self.path, text)
+
+
+def _rgb(frame: VideoFrame, converter: VideoReformatter) -> np.ndarray:
+    converted = converter.reformat(frame, format="rgb24")
+    plane = converted.planes[0]
+    rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[: converted.height]  # type: ignore[call-overload]
+    return np.array(rows[:, : 3 * converted.width]).reshape(converted.height, converted.width, 3)
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
@@ -17,6 +18,10 @@ from avseg.media.container import decode, find_audio, first_picture_time, frame_
 _TOLERANCE = 0.1
 # Time stamps that jump further than this are wrong; filling such a gap with silence could fill the memory.
 _LONGEST_GAP = 600
+# Formats that find a moment of the sound track reliably; in others all that comes before it is decoded.
+_SEEKABLE = frozenset({"mp4", "matroska", "wav"})
+# Seconds before the wanted moment from which sound is decoded after a jump: decoders need a little to get going.
+_RUN_UP = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,16 @@ class SoundBlock:
     rate: int
 
 
-def iter_sound(path: str | Path) -> Iterator[SoundBlock]:
-    """Decode the first sound track from the moment of the first picture on.
+def iter_sound(path: str | Path, start: int = 0) -> Iterator[SoundBlock]:
+    """Decode the first sound track from the moment of the first picture on, or from ``start`` seconds after it.
 
     Sound from before the first picture is dropped; where there is none yet, or none for a while, silence stands in, so
     that sample ``i`` is heard at ``i / rate`` seconds after the first picture. A file without pictures starts at its
     first sample. Damaged packets are skipped with a :class:`avseg.media.container.MediaWarning`.
+
+    Args:
+        path: any file with sound.
+        start: the first sample's whole second; nothing is given of a track that ends before it.
 
     Raises:
         AvsegError: the file is missing or unreadable, or has no sound track.
@@ -48,7 +57,8 @@ def iter_sound(path: str | Path) -> Iterator[SoundBlock]:
         stream = find_audio(container)
         if stream is None:
             raise AvsegError(f"{path} has no sound track: name a file with sound.")
-        timeline = _Timeline(origin, _stated_end(container))
+        timeline = _Timeline(origin, _stated_end(container), start)
+        _jump(container, stream, origin, start)
         damaged = False
         for packet in packets(container, stream, path):
             try:
@@ -65,10 +75,11 @@ def iter_sound(path: str | Path) -> Iterator[SoundBlock]:
 class _Timeline:
     """Puts decoded frames where their time stamps say, by inserting silence or dropping samples."""
 
-    def __init__(self, origin: Fraction | None, latest: Fraction) -> None:
+    def __init__(self, origin: Fraction | None, latest: Fraction, start: int = 0) -> None:
         self._origin = origin
         self._latest = latest  # no sound can begin later than this on the file's own clock
-        self._end = Fraction(0)  # seconds from the origin to the end of what was placed
+        self._start = start
+        self._end = Fraction(start)  # seconds from the origin to the end of what was placed
         self._started = False
 
     def place(self, frame: Any) -> Iterator[SoundBlock]:
@@ -79,7 +90,9 @@ class _Timeline:
         if self._origin is None:
             self._origin = time or Fraction(0)
         gap = Fraction(0) if time is None else time - self._origin - self._end
-        wrong = abs(gap) > _LONGEST_GAP or (time is not None and gap > 0 and time > self._latest)
+        early = 0 if self._started else self._start  # what comes before the start is long for a reason
+        wrong = not -_LONGEST_GAP - early <= gap <= _LONGEST_GAP
+        wrong = wrong or (time is not None and gap > 0 and time > self._latest)
         # The first sample is put exactly where it belongs, the others only when they are clearly elsewhere.
         if wrong or (self._started and abs(gap) < _TOLERANCE):
             gap = Fraction(0)
@@ -93,6 +106,18 @@ class _Timeline:
         if samples.shape[1]:
             self._started = True
             yield SoundBlock(samples, rate)
+
+
+def _jump(container: InputContainer, stream: AudioStream, origin: Fraction | None, start: int) -> None:
+    """Leave out what comes well before ``start`` where the format allows."""
+    target = start - _RUN_UP
+    if target <= _RUN_UP or stream.time_base is None or _SEEKABLE.isdisjoint(container.format.name.split(",")):
+        return
+    moment = Fraction(target) + (origin if origin is not None else (stream.start_time or 0) * stream.time_base)
+    try:
+        container.seek(int(moment / stream.time_base), stream=stream, backward=True)
+    except FFmpegError:
+        return
 
 
 def _stated_end(container: InputContainer) -> Fraction:

@@ -25,6 +25,7 @@ __all__ = [
     "VideoWriter",
     "iter_frames",
     "iter_pairs",
+    "iter_shown",
     "probe",
     "read_frames",
     "read_pairs",
@@ -173,6 +174,27 @@ def iter_pairs(
             yield cursor.pair(moment)
 
 
+def iter_shown(path: str | Path, times: Iterable[float]) -> Iterator[np.ndarray]:
+    """The frames shown at some moments, one after the other: :func:`read_frames` in bounded memory.
+
+    Args:
+        path: any video that PyAV reads.
+        times: seconds, rising.
+
+    Yields:
+        ``(H, W, 3)`` uint8 RGB as displayed.
+
+    Raises:
+        AvsegError: as :func:`probe`.
+        ValueError: a time that isn't finite.
+    """
+    with PictureReader(path, threads=True) as reader:
+        cursor = _Cursor(reader)
+        for time in times:
+            cursor.go_to(_finite([time])[0])
+            yield cursor.shown.rgb()
+
+
 def iter_frames(path: str | Path, start: float = 0.0, end: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
     """Every raw frame that begins in ``[start, end)``, one at a time.
 
@@ -201,7 +223,7 @@ class _Cursor:
 
     def pair(self, time: float) -> FramePair:
         self.go_to(time)
-        if self.after is None and self.before is None and self.shown.time > 0:
+        if self.after is None and (self.before is None or self._reader.skipped) and self.shown.time > 0:
             self._find_before()
         neighbour = self.after or self.before
         if neighbour is None:
@@ -210,6 +232,7 @@ class _Cursor:
 
     def go_to(self, time: float) -> None:
         limit = time + self._reader.tolerance
+        self._reader.skim(limit)
         if time < self.shown.time - self._reader.tolerance and self.shown.time > 0:
             self._seek(max(0.0, time))
         elif self.after is not None and self._reader.worth_seeking(self.after.time, time):
@@ -224,7 +247,8 @@ class _Cursor:
         """Seconds to the end of the last picture; infinite as long as it isn't the one shown."""
         if self.after is not None:
             return float("inf")
-        step = self.shown.duration or (self.shown.time - self.before.time if self.before else 0)
+        known = self.before is not None and not self._reader.skipped
+        step = self.shown.duration or (self.shown.time - self.before.time if known and self.before else 0)
         return self.shown.time + (step or 1 / self._reader.frame_rate) - self._reader.tolerance
 
     def _seek(self, time: float) -> None:
@@ -243,6 +267,8 @@ class _Cursor:
     def _find_before(self) -> None:
         """A jump may land on the last picture itself: the one before it lies before that key frame."""
         last = self.shown.time
+        self._reader.skim(float("-inf"))
+        self._reader.skipped = False
         self._seek(max(0.0, last - 4 * self._reader.tolerance))
         while self.after is not None and self.shown.time < last:
             self._advance()

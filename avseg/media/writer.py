@@ -14,7 +14,7 @@ import numpy as np
 from av.codec.context import Flags as CodecFlags
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
@@ -83,6 +83,7 @@ class VideoWriter:
         # Without this x264's bits vary from run to run even on one machine.
         self._options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1"}
         self._stack = ExitStack()
+        self._converter = VideoReformatter()  # setting one up for each frame costs as much as its work
         self._last: int | None = None
         self._count = 0
         self._base = (0, 0)  # ticks and number of the last frame that came with a time
@@ -168,9 +169,11 @@ class VideoWriter:
         return stream
 
     def _picture(self, frame: np.ndarray) -> VideoFrame:
-        even = np.pad(frame, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        return VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        odd = (self.height % 2, self.width % 2)
+        even = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge") if any(odd) else frame
+        picture = VideoFrame.from_numpy_buffer(np.ascontiguousarray(even), format="rgb24")
+        return self._converter.reformat(
+            picture, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
 
     def _mux(self, picture: VideoFrame | None) -> None:

@@ -1,0 +1,112 @@
+"""The files that come of a segmented video: overlay, masks, COCO, scores and film strip, each written whole."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from avseg.ahead import ahead
+from avseg.errors import AvsegError
+from avseg.files import whole_file
+from avseg.inference.footage import Footage
+from avseg.media.video import VideoWriter
+from avseg.render import overlay
+
+Masked = tuple[float, np.ndarray]
+"""A moment's time and its ``(H, W)`` bool mask."""
+
+
+def picture_name(index: int, time: float) -> str:
+    """What a moment's picture is called, such as ``000003_1.500.png``."""
+    return f"{index:06d}_{time:.3f}.png"
+
+
+def write_overlay(
+    path: str | Path,
+    footage: Footage,
+    start: float,
+    end: float | None,
+    masks: Iterable[Masked],
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a stretch of footage at its own size and rate, with its sound and with masks drawn over it.
+
+    A mask holds until the next moment. Decoding, drawing and encoding run side by side; frames are decoded for this
+    alone, so that memory doesn't grow with the time between moments.
+
+    Args:
+        path: The mp4.
+        footage: What to draw on.
+        start: First frame, in seconds.
+        end: Frames before this many seconds; None goes on to the last.
+        masks: In order of time. All of them are taken, also those after the last frame.
+        progress: Called with the number of moments that were passed.
+
+    Raises:
+        AvsegError: no frame begins in the stretch, or it can't be decoded or written.
+    """
+    drawn = ahead(_drawn(ahead(footage.frames(start, end)), masks, progress))
+    try:
+        with _opened_late(path, footage, start, end) as write:
+            for time, frame in drawn:
+                write(frame, time)
+    finally:
+        drawn.close()  # type: ignore[attr-defined]
+
+
+def _drawn(
+    frames: Iterator[tuple[float, np.ndarray]], masks: Iterable[Masked], progress: Callable[[int], None] | None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Every frame with the mask of the last moment before it."""
+    moments = iter(masks)
+    mask: np.ndarray | None = None
+    done = 0
+    upcoming = next(moments, None)
+    try:
+        for time, frame in frames:
+            while upcoming is not None and upcoming[0] <= time + 1e-3:
+                mask, done = upcoming[1], done + 1
+                if progress is not None:
+                    progress(done)
+                upcoming = next(moments, None)
+            yield time, frame if mask is None or not mask.any() else overlay(frame, mask)
+        for _ in moments if upcoming is None else chain([upcoming], moments):
+            done += 1
+            if progress is not None:
+                progress(done)
+    finally:
+        for stage in (frames, moments):
+            if hasattr(stage, "close"):
+                stage.close()
+
+
+@contextmanager
+def _opened_late(
+    path: str | Path, footage: Footage, start: float, end: float | None
+) -> Iterator[Callable[[np.ndarray, float], None]]:
+    """Opens the video at its first frame, whose time its sound begins at."""
+    opened: list[tuple[VideoWriter, float]] = []
+    info = footage.info
+    with ExitStack() as stack:
+
+        def write(frame: np.ndarray, time: float) -> None:
+            if not opened:
+                sound = footage.sound(stack, time, end)
+                writer = VideoWriter(path, info.width, info.height, info.fps, **sound)
+                opened.append((stack.enter_context(writer), time))
+            writer, first = opened[0]
+            writer.write(frame, time - first)
+
+        yield write
+        if not opened:
+            last = info.duration if end is None else end
+            raise AvsegError(f"{info.path} shows no new frame between {start:g} and {last:g} s: give a longer stretch.")
+
+
+def write_json_line(path: str | Path, value: object) -> None:
+    """Write JSON without indentation, for files that machines read; whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,269 @@
+"""A model that is ready to run: a video in, the sounding objects' masks out, one moment at a time."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avseg import models
+from avseg.ahead import ahead
+from avseg.data.clip import Batch
+from avseg.errors import AvsegError
+from avseg.inference.footage import Given
+from avseg.inference.moments import Glimpse, Moment, Scored, View
+from avseg.inference.result import Result, ScoreStore
+from avseg.inference.smoothing import Smoothing, smooth
+from avseg.inference.source import Source, open_source
+from avseg.models import AVSModel
+
+FPS = 5.0
+"""Moments per second that are looked at unless something else is asked for."""
+
+_MOMENTS = {"cpu": 8, "cuda": 32}  # that pass through the model together
+_FRAME_BYTES = 64 * 2**20  # of full-size frames that wait for one pass of the model
+
+
+class AVSegmenter:
+    """A model, ready to run on videos.
+
+    Args:
+        model: Any model of avseg.
+        device: ``auto`` (a GPU where there is one), or a name that PyTorch knows, such as ``cpu`` or ``cuda:1``.
+        threshold: Probability from which a pixel belongs to a mask; None takes the model's own.
+        name: What the model is called where results say who made them.
+
+    Raises:
+        AvsegError: a device that is not there, or a threshold outside (0, 1).
+    """
+
+    def __init__(self, model: AVSModel, device: str = "auto", threshold: float | None = None, name: str = ""):
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+        self.threshold = model.config.threshold if threshold is None else threshold
+        if not 0.0 < self.threshold < 1.0:
+            raise AvsegError(f"threshold is {threshold}: give a probability between 0 and 1.")
+        self.name = name or model.config.base
+        self._most: int | None = None  # moments that fitted the device's memory
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path | None = None, device: str = "auto", threshold: float | None = None
+    ) -> "AVSegmenter":
+        """Load a trained model.
+
+        Args:
+            source: A folder with ``config.json`` and ``model.safetensors``, a training checkpoint (``.ckpt``), or the
+                id of a repository on the Hugging Face hub. None takes the model that comes with avseg.
+            device: See `AVSegmenter`.
+            threshold: See `AVSegmenter`.
+
+        Raises:
+            AvsegError: nothing there that is a model of avseg.
+        """
+        if source is None:
+            source = shipped_model()
+            if source is None:
+                raise AvsegError(
+                    "No model was named and none comes with this version: give the folder of one, such as "
+                    "runs/demo/ufe."
+                )
+            return cls(models.load(source), device, threshold, "shipped")
+        return cls(models.load(source), device, threshold, str(source))
+
+    def stream(
+        self,
+        source: Given,
+        fps: float | None = FPS,
+        start: float = 0.0,
+        end: float | None = None,
+        smoothing: Smoothing | float | None = None,
+    ) -> Iterator[Moment]:
+        """Segment a video moment by moment, in order of time and in bounded memory.
+
+        Only a few frames and about a second of sound are held; the first moments come before the video is decoded
+        further. Decoding and motion run beside the model. The sound of a moment is the 0.96 s centred on it, shifted
+        inside the track at its ends. A model that was trained with T frames per clip sees T consecutive moments at
+        once; where their number is no multiple of T, the last window reaches back over moments that were already given
+        (and repeats the last one in a video that has fewer than T).
+
+        Notes about the video (sound that ends early, a single frame) are given as `UserWarning`.
+
+        Args:
+            source: A video with sound that PyAV reads; a folder of numbered pictures with a sound file; an
+                `avseg.Recording`; or a tuple ``(frames, wave)``: frames, ``fps`` a second, and sound at 16 kHz.
+            fps: Moments per second; None takes every frame.
+            start: First moment, in seconds.
+            end: Moments before this many seconds; None goes on to the last frame.
+            smoothing: Seconds over which scores are averaged, or an `avseg.Smoothing`; None leaves them as they are.
+
+        Raises:
+            AvsegError: not a video, no sound track, or a time span without frames.
+        """
+        how = Smoothing.of(smoothing)
+        return self._stream(open_source(source, fps, start, end), how)
+
+    def __call__(
+        self,
+        source: Given,
+        fps: float | None = FPS,
+        start: float = 0.0,
+        end: float | None = None,
+        smoothing: Smoothing | float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Result:
+        """Segment a video and keep the scores: at the model's size, in a temporary file where they are many.
+
+        Args:
+            source: See `stream`.
+            fps: See `stream`.
+            start: See `stream`.
+            end: See `stream`.
+            smoothing: See `stream`.
+            progress: Called with the moments done and (about) their total.
+
+        Raises:
+            AvsegError: as `stream`.
+        """
+        how = Smoothing.of(smoothing)
+        opened = open_source(source, fps, start, end)
+        store = ScoreStore()
+        for moment in self.scored(opened, how):
+            store.add(moment)
+            if progress is not None:
+                progress(len(store), max(len(store), opened.moments))
+        if progress is not None:
+            progress(len(store), len(store))
+        return store.result(opened, self.view(opened), self.threshold, self.name)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` to ``folder``, which `from_pretrained` takes.
+
+        Raises:
+            AvsegError: ``folder`` is a file.
+        """
+        return self.model.save_pretrained(folder)
+
+    def view(self, source: Source) -> View:
+        """Between the footage's own size and what the model sees of it."""
+        return View.of(self.model.config.inputs, source.info.width, source.info.height)
+
+    def scored(self, source: Source, smoothing: Smoothing | None = None, keep: bool = False) -> Iterator[Scored]:
+        """The scores of a source's moments at the model's size; frames are kept only where ``keep`` says so."""
+        scored = self._scored(source, keep)
+        return scored if smoothing is None else smooth(scored, smoothing)
+
+    def _stream(self, source: Source, smoothing: Smoothing) -> Iterator[Moment]:
+        view = self.view(source)
+        told = 0
+        for scored in self.scored(source, smoothing, keep=True):
+            for note in source.notes[told:]:
+                warnings.warn(note, stacklevel=2)
+            told = len(source.notes)
+            full = view.enlarge(scored.score)
+            assert scored.frame is not None
+            yield Moment(scored.time, scored.frame, full, full >= self.threshold, scored.loudness)
+
+    def _scored(self, source: Source, keep: bool) -> Iterator[Scored]:
+        length = max(1, self.model.config.frames_per_clip)
+        frame_bytes = source.info.width * source.info.height * 3
+        most = self._moments_at_once(frame_bytes, length)
+        glimpses = ahead(self._glimpses(source, keep), waiting=most)
+        before: list[Glimpse] = []
+        wanted = length  # at first few, so that the first result comes early
+        try:
+            while group := list(islice(glimpses, min(wanted, self._most or most))):
+                for glimpse, score in zip(group, self._pass(group, before), strict=True):
+                    yield Scored(glimpse.time, score, glimpse.loudness, glimpse.frame)
+                before = (before + group)[-(length - 1) :] if length > 1 else []
+                wanted = min(2 * wanted, most)
+        finally:
+            glimpses.close()  # type: ignore[attr-defined]
+
+    def _glimpses(self, source: Source, keep: bool) -> Iterator[Glimpse]:
+        view = self.view(source)
+        config = self.model.config
+        method = config.inputs.flow_method if config.neighbouring_frames else None
+        for pair in source.pairs:
+            sound = source.hearing.at(pair.time)
+            source.note_short_sound()
+            yield view.glimpse(pair, sound, method, keep)
+
+    def _moments_at_once(self, frame_bytes: int, length: int) -> int:
+        """How many moments pass through the model together: a multiple of T that keeps waiting frames few."""
+        wanted = min(_MOMENTS.get(self.device.type, 8), _FRAME_BYTES // frame_bytes)
+        return max(1, wanted // length) * length
+
+    def _pass(self, group: list[Glimpse], before: list[Glimpse]) -> list[np.ndarray]:
+        """``(S, S)`` float16 probabilities of some moments; fewer at a time where the device's memory is too small."""
+        length = max(1, self.model.config.frames_per_clip)
+        try:
+            return self._scores(group, before)
+        except torch.cuda.OutOfMemoryError:
+            if len(group) <= length:
+                raise AvsegError(
+                    f"The memory of {self.device} is too small for this model: free some of it, or give device cpu."
+                ) from None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = max(1, len(group) // length // 2) * length
+        self._most = half
+        first = self._pass(group[:half], before)
+        return first + self._pass(group[half:], (before + group[:half])[-(length - 1) :] if length > 1 else [])
+
+    @torch.inference_mode()
+    def _scores(self, glimpses: list[Glimpse], before: list[Glimpse]) -> list[np.ndarray]:
+        """``before`` fills the first window up to T moments."""
+        length = max(1, self.model.config.frames_per_clip)
+        missing = -len(glimpses) % length
+        lead = before[len(before) - missing :] if 0 < missing <= len(before) else []
+        seen = lead + glimpses
+        seen += [seen[-1]] * (-len(seen) % length)
+
+        def windows(name: str) -> Tensor:
+            stacked = torch.from_numpy(np.stack([getattr(glimpse, name) for glimpse in seen]))
+            return stacked.unflatten(0, (-1, length))
+
+        frames = windows("pixels")
+        clips = len(frames)
+        batch = Batch(
+            frames=frames,
+            flow=windows("flow"),
+            log_mel=windows("log_mel"),
+            masks=None,
+            valid=torch.ones((clips, length, 1, 1, 1), dtype=torch.bool),
+            names=("",) * clips,
+            categories=("",) * clips,
+            times=windows("time"),
+        )
+        logits = self.model.predict(models.normalise(batch, self.model.config, self.device)).logits
+        probability = logits.float().sigmoid().flatten(0, 1)[len(lead) : len(lead) + len(glimpses), 0]
+        return list(probability.half().cpu().numpy())
+
+
+def shipped_model() -> Path | None:
+    """The folder of the model that comes with avseg; None where this version has none."""
+    folder = Path(str(files("avseg") / "shipped"))
+    return folder if (folder / "config.json").is_file() else None
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``name`` means; ``auto`` is a GPU where there is one, otherwise the CPU.
+
+    Raises:
+        AvsegError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise AvsegError(f"device '{name}' is not to be had here: give cpu, or auto to let it be chosen.") from None
+    if device.type == "meta":
+        raise AvsegError("device 'meta' computes nothing: give cpu, or auto to let it be chosen.")
+    return device
