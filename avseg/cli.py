@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "evaluate": ("learning", "evaluate", "score a model on a split"),
     "compare": ("learning", "compare", "is one model better than another?"),
     "segment": ("using", "segment", "mark what sounds in a video"),
+    "app": ("app", "app", "do the same in the browser"),
     "convert": ("using", "convert", "make a published checkpoint a model of avseg's"),
     "models": ("using", "models", "list base models, encoders and published checkpoints"),
 }

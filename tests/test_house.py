@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("avseg.evaluation",),
     ("avseg.training",),
     ("avseg.inference",),
-    ("avseg.demo",),
+    ("avseg.app", "avseg.demo"),
     ("avseg.commands",),
     ("avseg.cli",),
     ("avseg", "avseg.__main__"),  # the front door: names for those outside

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from avseg.render.colours import OKABE_ITO, hexadecimal
 from avseg.render.figures import blank_figure, show_time
@@ -20,9 +21,9 @@ PER_INCH = 40
 
 
 def timeline(
-    times: Sequence[float],
-    loudness: Sequence[float],
-    shares: Sequence[float],
+    times: Sequence[float] | npt.NDArray[np.floating],
+    loudness: Sequence[float] | npt.NDArray[np.floating],
+    shares: Sequence[float] | npt.NDArray[np.floating],
     now: float | None = None,
     width: float = 9.0,
     ink: str = "#1f2328",
