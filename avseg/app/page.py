@@ -10,8 +10,9 @@ import gradio as gr
 
 from avseg.app import pieces
 from avseg.app.choices import Choice, chosen, explained
+from avseg.app.limits import Limits
 from avseg.app.samples import SAMPLES, Sample, sample_file
-from avseg.app.visit import Files, Limits, Stretch, Visit, begin, named
+from avseg.app.visit import Files, Stretch, Visit, begin, named
 from avseg.errors import AvsegError
 from avseg.inference import FPS, AVSegmenter
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from avseg.app.choices import choices
+from avseg.app.limits import Limits
 from avseg.app.samples import SAMPLES, sample_file, samples_folder
-from avseg.app.visit import Limits
 from avseg.errors import AvsegError
-from avseg.inference import AVSegmenter, choose_device
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from avseg.inference import AVSegmenter
 
 PORT = 7860
 _LOADED = 2  # models that are kept in memory
@@ -71,6 +71,8 @@ def serve(options: Options, started: Callable[[str], None] | None = None) -> Non
         AvsegError: gradio isn't installed, the address can't be had, or the model or device isn't there.
     """
     with _house_rules() as folder, _listening(options.host, options.port) as listening:
+        from avseg.inference import choose_device
+
         choose_device(options.device)
         models = Models(options.device)
         if options.model is not None:
@@ -102,6 +104,7 @@ def build(options: Options, folder: Path, models: "Models", started: Callable[[]
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from avseg.app.choices import choices
     from avseg.app.page import HERE, KEPT, House, page
 
     @asynccontextmanager
@@ -150,12 +153,14 @@ class Models:
         self._loaded: OrderedDict[tuple[Path, float], AVSegmenter] = OrderedDict()
         self._lock = Lock()
 
-    def __call__(self, path: Path) -> AVSegmenter:
+    def __call__(self, path: Path) -> "AVSegmenter":
         """The model at ``path``, loaded again where its files have changed.
 
         Raises:
             AvsegError: there is no model.
         """
+        from avseg.inference import AVSegmenter
+
         weights = path / "model.safetensors"
         key = path.resolve(), weights.stat().st_mtime if weights.is_file() else 0.0
         with self._lock:

@@ -13,6 +13,7 @@ from threading import Lock
 
 import numpy as np
 
+from avseg.app.limits import Limits
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.inference import FPS, AVSegmenter
@@ -27,19 +28,6 @@ _PICTURE = 1280
 _MEASURED = 480
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the page takes.
-
-    Attributes:
-        seconds: Length of the stretch that is segmented.
-        megabytes: Size of the file, in units of 2^20 bytes.
-    """
-
-    seconds: float = 120.0
-    megabytes: float = 500.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from served import bar, write_bars
 from toy_models import toy
 
 from avseg.app import pieces
-from avseg.app.visit import Limits, Stretch, Visit, begin
+from avseg.app.limits import Limits
+from avseg.app.visit import Stretch, Visit, begin
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter
 from avseg.media.video import probe, read_frames, write_video
