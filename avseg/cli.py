@@ -21,10 +21,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("learning", "train", "train a model, with or without unlabelled frames"),
     "evaluate": ("learning", "evaluate", "score a model on a split"),
     "compare": ("learning", "compare", "is one model better than another?"),
-    "segment": ("using", "segment", "mark what sounds in a video"),
+    "segment": ("segment", "segment", "mark what sounds in videos"),
     "app": ("app", "app", "do the same in the browser"),
-    "convert": ("using", "convert", "make a published checkpoint a model of avseg's"),
-    "models": ("using", "models", "list base models, encoders and published checkpoints"),
+    "convert": ("convert", "convert", "make a published checkpoint a model of avseg's"),
+    "models": ("models", "models", "list models that are here, and published ones"),
+    "doctor": ("doctor", "doctor", "tell what is installed here and what is missing"),
 }
 
 FAILED = 1
@@ -112,7 +113,7 @@ def _overview(group: str = "") -> str:
             "usage: avseg COMMAND ...\n\nAudio-visual segmentation: mark, in every frame of a video, the pixels of the "
             "\nobjects that make the sound.\n"
         )
-        example = "avseg demo\n  avseg segment concert.mp4 --checkpoint runs/demo/ufe --out segmented"
+        example = "avseg demo\n  avseg segment concert.mp4"
     lines = [f"  {name:<15}{line}" for name, (_, _, line) in COMMANDS.items() if name.startswith(group)]
     tail = "options:\n  -h, --help     show this help; COMMAND --help shows a command's\n"
     if not group:

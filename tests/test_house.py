@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("avseg.evaluation",),
     ("avseg.training",),
     ("avseg.inference",),
-    ("avseg.app", "avseg.demo"),
+    ("avseg.app", "avseg.demo", "avseg.doctor"),
     ("avseg.commands",),
     ("avseg.cli",),
     ("avseg", "avseg.__main__"),  # the front door: names for those outside

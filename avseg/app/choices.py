@@ -6,9 +6,9 @@ from pathlib import Path
 
 from avseg.errors import AvsegError
 from avseg.inference import shipped_model
+from avseg.models.catalog import FoundModel, find_models
 
-_DEPTH = 4  # folders below the one of the runs
-_MOST = 50
+_MOST = 50  # models that a list can still be read with
 
 SHIPPED = (
     "The model that comes with avseg was trained on **generated scenes**: cut-outs that move before backgrounds, each "
@@ -48,7 +48,9 @@ def choices(runs: str | Path = "runs", named: str | Path | None = None) -> list[
     if shipped is not None:
         found.append(Choice("avseg's own small model (generated scenes)", shipped, shipped=True))
     known = {choice.path.resolve() for choice in found}
-    return found + [Choice(str(path), path) for path in _models_below(Path(runs)) if path.resolve() not in known]
+    trained = sorted(find_models(runs), key=lambda model: -(model.folder / "model.safetensors").stat().st_mtime)
+    others = [model for model in trained if model.folder.resolve() not in known]
+    return found + [Choice(_label(model), model.folder) for model in others[:_MOST]]
 
 
 def chosen(value: str | None, offered: Sequence[Choice], typed: bool = True) -> Path:
@@ -89,18 +91,8 @@ def explained(value: str | None, offered: Sequence[Choice], runs: str | Path = "
     return f"{SHIPPED} {REAL}" if shipped else ""
 
 
-def _models_below(folder: Path) -> list[Path]:
-    found: list[tuple[float, Path]] = []
-    level = [folder] if folder.is_dir() else []
-    for _ in range(_DEPTH):
-        below: list[Path] = []
-        for place in level:
-            weights = place / "model.safetensors"
-            if weights.is_file() and (place / "config.json").is_file():
-                found.append((weights.stat().st_mtime, place))
-            try:
-                below += [item for item in place.iterdir() if item.is_dir() and not item.name.startswith(".")]
-            except OSError:
-                continue
-        level = below
-    return [path for _, path in sorted(found, key=lambda item: (-item[0], item[1]))][:_MOST]
+def _label(model: FoundModel) -> str:
+    words = [model.base, *([f"UFE: {model.ufe}"] if model.ufe else [])]
+    if model.miou is not None:
+        words.append(f"val mIoU {100 * model.miou:.1f}")
+    return f"{model.folder} ({', '.join(words)})"

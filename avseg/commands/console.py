@@ -51,7 +51,7 @@ def progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _lines(title: str, unit: str) -> Callable[[int, int], None]:
-    last = time.monotonic()
+    began = last = time.monotonic()
     finished = False
 
     def tell(done: int, total: int) -> None:
@@ -60,10 +60,17 @@ def _lines(title: str, unit: str) -> Callable[[int, int], None]:
         ends = done >= total and total > 0 and not finished
         if ends or now - last >= _SILENCE:
             last, finished = now, finished or ends
-            sys.stderr.write(f"{title}: {done} of {total} {unit}\n")
+            left = f", about {(now - began) * (total / done - 1):.0f} s left" if 0 < done < total else ""
+            sys.stderr.write(f"{title}: {done} of {total} {unit}{left}\n")
             sys.stderr.flush()
 
     return tell
+
+
+def complain(error: Exception) -> None:
+    """Tell a failure that doesn't end the command, as `avseg.cli` tells the one that does."""
+    sys.stderr.write(f"avseg: error: {error}\n")
+    sys.stderr.flush()
 
 
 def note(text: str) -> None:

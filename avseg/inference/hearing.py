@@ -11,6 +11,12 @@ from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, log_mel_at
 SILENCE = -100.0
 """The lowest loudness that is told apart, in decibels relative to full scale."""
 
+EXAMPLE = 0.96
+"""Seconds that one log-mel example shows."""
+
+HALF = EXAMPLE_SAMPLES / SAMPLE_RATE / 2
+"""Seconds from where an example begins to the moment that it is centred on."""
+
 _AHEAD = EXAMPLE_SAMPLES  # samples after a moment that are known before it is heard
 
 

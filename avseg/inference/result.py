@@ -14,6 +14,7 @@ from avseg.errors import AvsegError
 from avseg.files import whole_file, whole_folder
 from avseg.inference import coco
 from avseg.inference.footage import Footage
+from avseg.inference.hearing import EXAMPLE, HALF
 from avseg.inference.moments import Moment, Scored, View
 from avseg.inference.outputs import picture_name, write_json_line, write_overlay
 from avseg.inference.recording import Recording
@@ -22,6 +23,7 @@ from avseg.media.resize import resize
 
 _IN_MEMORY = 64 * 2**20  # bytes of scores that are held before they go to a temporary file
 _STRIP = 10  # moments that a film strip shows
+_EXAMPLES = 120  # of sound, that a film strip shows
 _STRIP_SIDE = 480  # pixels of a film strip's frames, at most
 
 
@@ -184,23 +186,42 @@ class Result:
         """Draw a film strip: some evenly spaced moments with scores and masks above the sound, as png, pdf or svg."""
         from avseg.render import filmstrip
 
-        chosen = np.unique(np.linspace(0, len(self) - 1, min(_STRIP, len(self))).round().astype(int))
+        step = -(-len(self) // _STRIP)  # even steps, so that pictures stand above their times
+        chosen = np.arange(0, len(self), step)
         width, height = self.size
         scale = min(1.0, _STRIP_SIDE / max(width, height))
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
         times = [float(time) for time in self.times[chosen]]
-        hearing = self.footage.hearing(times[0])
-        scores = np.stack([resize(self.score(index), small) for index in chosen])
+        examples, starts = self._sound()
+        scores = np.stack([resize(self.score(int(index)), small) for index in chosen])
         figure = filmstrip(
             times,
             np.stack([resize(frame, small) for frame in self.footage.shown(times)]),
             scores >= self.threshold,
-            np.stack([hearing.at(time)[0][0] for time in times]),
+            examples,
             scores,
+            sound_starts=starts,
         )
         with whole_file(path) as temporary:
             figure.savefig(temporary, dpi=150)
         return Path(path)
+
+    def _sound(self) -> tuple[np.ndarray, list[float]]:
+        """Log-mel examples ``(m, 96, 64)`` along the stretch, end to end unless it is long, and when each begins."""
+        begin, end = float(self.times[0]), max(self.end, float(self.times[0]) + EXAMPLE)
+        count = int(np.ceil((end - begin) / EXAMPLE))
+        hearing = self.footage.hearing(begin)
+        examples, starts = [], []
+        for k in range(min(count, _EXAMPLES)):
+            start = begin + k * EXAMPLE * max(1.0, count / _EXAMPLES)
+            if count > _EXAMPLES:
+                hearing = self.footage.hearing(start)  # a jump costs less than hearing all that lies between
+            examples.append(hearing.at(start + HALF)[0][0])
+            last = np.inf if hearing.seconds is None else max(0.0, hearing.seconds - 2 * HALF)
+            starts.append(float(min(start, last)))
+            if start >= last:
+                break
+        return np.stack(examples), starts
 
     @cached_property
     def _shares(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A model that is ready to run: a video in, the sounding objects' masks out, one moment at a time."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from avseg.data.clip import Batch
 from avseg.errors import AvsegError
 from avseg.inference.footage import Given
 from avseg.inference.moments import Glimpse, Moment, Scored, View
+from avseg.inference.publish import push_to_hub
 from avseg.inference.result import Result, ScoreStore
 from avseg.inference.smoothing import Smoothing, smooth
 from avseg.inference.source import Source, open_source
@@ -49,6 +50,7 @@ class AVSegmenter:
             raise AvsegError(f"threshold is {threshold}: give a probability between 0 and 1.")
         self.name = name or model.config.base
         self._most: int | None = None  # moments that fitted the device's memory
+        self._origin: Path | None = None
 
     @classmethod
     def from_pretrained(
@@ -72,8 +74,11 @@ class AVSegmenter:
                     "No model was named and none comes with this version: give the folder of one, such as "
                     "runs/demo/ufe."
                 )
-            return cls(models.load(source), device, threshold, "shipped")
-        return cls(models.load(source), device, threshold, str(source))
+            segmenter = cls(models.load(source), device, threshold, "shipped")
+        else:
+            segmenter = cls(models.load(source), device, threshold, str(source))
+        segmenter._origin = Path(source) if Path(source).is_dir() else None
+        return segmenter
 
     def stream(
         self,
@@ -147,6 +152,19 @@ class AVSegmenter:
             AvsegError: ``folder`` is a file.
         """
         return self.model.save_pretrained(folder)
+
+    def push_to_hub(self, repository: str, private: bool = False, scores: Mapping[str, float] | None = None) -> str:
+        """Write the model with a card to a repository of the Hugging Face hub, and return its address.
+
+        Args:
+            repository: ``OWNER/NAME``; made where there is none.
+            private: Whether only its owner sees a repository that is made.
+            scores: Named scores in [0, 1] for the card; None takes what the model's run measured.
+
+        Raises:
+            AvsegError: no connection, no permission, or a name that the hub doesn't take.
+        """
+        return push_to_hub(self.model, repository, private, scores, self._origin)
 
     def view(self, source: Source) -> View:
         """Between the footage's own size and what the model sees of it."""
@@ -235,7 +253,7 @@ class AVSegmenter:
             flow=windows("flow"),
             log_mel=windows("log_mel"),
             masks=None,
-            valid=torch.ones((clips, length, 1, 1, 1), dtype=torch.bool),
+            valid=torch.ones_like(frames[:, :, :1], dtype=torch.bool),
             names=("",) * clips,
             categories=("",) * clips,
             times=windows("time"),

@@ -1,19 +1,26 @@
 """One video in, finished files out: the work that `avseg segment` does for each."""
 
 import time as clock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from avseg.ahead import ahead
 from avseg.data.pictures import write_mask
-from avseg.errors import AvsegError
-from avseg.files import whole_folder, write_json
+from avseg.files import write_json
+from avseg.inference.footage import Given, footage_of
 from avseg.inference.outputs import Masked, picture_name, write_overlay
+from avseg.inference.places import Outputs, kinds_of, size_of
+from avseg.inference.result import ScoreStore
 from avseg.inference.segmenter import FPS, AVSegmenter
 from avseg.inference.smoothing import Smoothing
 from avseg.inference.source import Source, open_source
+
+SAVE = ("video", "masks")
+"""What is written unless something else is asked for."""
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -22,106 +29,182 @@ class SegmentReport:
 
     Attributes:
         source: The video.
-        video: The overlay.
-        masks: The folder of masks, one PNG per moment.
-        summary: ``moments.json``.
+        outputs: Where its files are.
+        saved: What was asked for.
         moments: How many moments were looked at.
         seconds: How much of the video they stand for.
         sounding: Share of the moments with a sounding object.
         elapsed: Seconds that it took.
         notes: What a person should know about the video.
-        skipped: The outputs were there already and nothing was done.
+        skipped: All outputs were there already and nothing was done.
     """
 
     source: Path
-    video: Path
-    masks: Path
-    summary: Path
-    moments: int = 0
-    seconds: float = 0.0
-    sounding: float = 0.0
+    outputs: Outputs
+    saved: tuple[str, ...]
+    moments: int
+    seconds: float
+    sounding: float
     elapsed: float = 0.0
     notes: tuple[str, ...] = ()
     skipped: bool = False
 
+    @property
+    def video(self) -> Path:
+        """The overlay."""
+        return self.outputs.path("video")
+
+    @property
+    def masks(self) -> Path:
+        """The folder of masks, one PNG per moment."""
+        return self.outputs.path("masks")
+
+    @property
+    def summary(self) -> Path:
+        """``moments.json``."""
+        return self.outputs.summary
+
+    @property
+    def written(self) -> list[Path]:
+        """Every file and folder that was asked for, and the summary."""
+        return [*(self.outputs.path(kind) for kind in self.saved), self.summary]
+
 
 def segment_video(
-    path: str | Path,
-    segmenter: AVSegmenter,
+    path: Given,
+    segmenter: AVSegmenter | Callable[[], AVSegmenter],
     out_dir: str | Path,
     fps: float | None = FPS,
     start: float = 0.0,
     end: float | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    save: Iterable[str] = SAVE,
+    smoothing: Smoothing | float | None = None,
+    name: str | None = None,
 ) -> SegmentReport:
     """Segment a video and write what was found: one path in, finished files out.
 
     ``OUT/NAME.mp4`` is the video at its own size and frame rate, with its sound and the masks drawn over it (a mask
-    holds until the next moment); ``OUT/NAME/masks/INDEX_SECONDS.png`` are the masks, 0 and 255;
-    ``OUT/NAME/moments.json`` lists the moments with the share of the picture that sounds and the loudness. Files get
-    their names once all of them are complete. The video is decoded twice side by side, so that memory doesn't grow with
-    the time between moments.
+    holds until the next moment). ``OUT/NAME/`` holds ``masks/INDEX_SECONDS.png``, 0 and 255; ``coco.json``;
+    ``scores.npz``; ``strip.png``; and in any case ``moments.json``, which lists the moments with the share of the
+    picture that sounds and the loudness. Files get their names once all of them are complete.
+
+    Decoding, motion, model, drawing and encoding run side by side. The video is decoded once for the model and once for
+    the overlay, so that memory doesn't grow with the time between moments.
 
     Args:
-        path: Any video with sound that PyAV reads.
-        segmenter: The model.
+        path: Any video with sound that PyAV reads, or whatever else `AVSegmenter.stream` takes.
+        segmenter: The model, or a function that loads it when it turns out to be needed.
         out_dir: OUT; made where it doesn't exist.
         fps: Moments per second; None takes every frame.
         start: First moment, in seconds.
         end: Stop before this many seconds; None goes on to the last frame.
-        overwrite: Replace outputs that exist; otherwise a video whose outputs exist is skipped.
-        progress: Called with the moments done and (about) their total.
+        overwrite: Replace outputs that exist. Otherwise a video whose outputs exist is skipped, and where only some
+            exist, made with the same options, the others are added.
+        progress: Called with the moments done and (about) their total; from another thread.
+        save: Any of ``video``, ``masks``, ``coco``, ``npz`` and ``strip``.
+        smoothing: See `AVSegmenter.stream`.
+        name: NAME; the video's own without its ending if not given.
 
     Raises:
-        AvsegError: see `AVSegmenter.stream`; or the overlay would replace the video itself, or only some outputs exist.
+        AvsegError: see `AVSegmenter.stream`; or the overlay would replace the video itself, or what stands there is
+            something else.
     """
     began = clock.monotonic()
-    path, out_dir = Path(path), Path(out_dir)
-    folder = out_dir / path.stem
-    video, masks, summary = out_dir / f"{path.stem}.mp4", folder / "masks", folder / "moments.json"
-    if video.exists() and path.exists() and video.samefile(path):
-        raise AvsegError(f"{video} is the video itself: choose another folder for the results (--out).")
-    there = [item for item in (video, masks, summary) if item.exists()]
-    if there and not overwrite:
-        if len(there) < 3:
-            raise AvsegError(f"{there[0]} exists: choose another folder (--out), or replace it with --overwrite.")
-        return SegmentReport(path, video, masks, summary, skipped=True)
-    for parent in (out_dir, folder):
-        if parent.exists() and not parent.is_dir():
-            raise AvsegError(f"{parent} is a file: choose another folder for the results (--out).")
+    kinds = kinds_of(save)
+    how = Smoothing.of(smoothing)
+    footage = footage_of(path, fps)
+    source_path = footage.info.path
+    outputs = Outputs(Path(out_dir), name or output_name(source_path))
+    options: dict[str, Any] = {
+        "fps": fps,
+        "start": start,
+        "end": end,
+        "smoothing": how.seconds,
+        "hysteresis": how.margin,
+    }
+    outputs.check(kinds, footage)
+    missing = kinds if overwrite else outputs.missing(kinds, footage, options)
+    if not missing:
+        return _kept(source_path, outputs, kinds, options)
 
-    source = open_source(path, fps, start, end)
-    made = [parent for parent in (folder, out_dir) if not parent.exists()]
+    source = open_source(footage, fps, start, end)
+    model = segmenter if isinstance(segmenter, AVSegmenter) else segmenter()
+    options |= {"threshold": model.threshold, "model": model.name}
+    if outputs.summary.is_file() and not overwrite:
+        outputs.check_options(options)
+    with outputs.staged() as stage:
+        rows, store = _write(source, model, how, stage, missing, progress)
+        result = store.result(source, model.view(source), model.threshold, model.name)
+        for kind, make in (("coco", result.to_coco), ("npz", result.save_npz), ("strip", result.plot)):
+            if kind in missing:
+                make(stage.path(kind))
+        write_json(stage.summary, _summary(source, options, rows, outputs.overlay_bytes(stage)))
+    seconds, elapsed = source.end - source.start, clock.monotonic() - began
+    return SegmentReport(source_path, outputs, kinds, len(rows), seconds, _sounding(rows), elapsed, tuple(source.notes))
+
+
+def output_name(path: Path) -> str:
+    """What the results of a file or folder are called."""
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _kept(path: Path, outputs: Outputs, kinds: tuple[str, ...], options: dict[str, Any]) -> SegmentReport:
+    known = outputs.read_summary()
+    rows, seconds = known["moments"], known["end"] - known["start"]
+    notes: tuple[str, ...] = ()
+    if outputs.differ(options):
+        notes = (f"{outputs.folder} was made with other options and was kept: replace it with --overwrite.",)
+    return SegmentReport(path, outputs, kinds, len(rows), seconds, _sounding(rows), notes=notes, skipped=True)
+
+
+def _write(
+    source: Source,
+    model: AVSegmenter,
+    smoothing: Smoothing,
+    stage: Outputs,
+    kinds: tuple[str, ...],
+    progress: Progress | None,
+) -> tuple[list[dict[str, Any]], ScoreStore]:
+    """Run the model; write overlay and masks on the way."""
     rows: list[dict[str, Any]] = []
+    store = ScoreStore()
+    pictures = stage.path("masks") if "masks" in kinds else None
+    if pictures is not None:
+        pictures.mkdir()
 
     def tell(done: int) -> None:
         if progress is not None:
             progress(done, max(done, source.moments))
 
-    try:
-        with whole_folder(masks) as pictures:
-            write_overlay(video, source.footage, start, end, ahead(_masks(source, segmenter, pictures, rows)), tell)
-        if progress is not None:
-            progress(len(rows), len(rows))
-        write_json(summary, _summary(source, segmenter, rows))
-    except BaseException:
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
-    sounding = sum(row["share"] > 0 for row in rows) / len(rows)
-    seconds, elapsed = source.end - source.start, clock.monotonic() - began
-    return SegmentReport(path, video, masks, summary, len(rows), seconds, sounding, elapsed, tuple(source.notes))
+    masks = ahead(_masks(source, model, smoothing, pictures, rows, store))
+    if "video" in kinds:
+        write_overlay(stage.path("video"), source.footage, source.start, source.asked_end, masks, tell)
+    else:
+        for done, _ in enumerate(masks, 1):
+            tell(done)
+    if progress is not None:
+        progress(len(rows), len(rows))
+    return rows, store
 
 
-def _masks(source: Source, segmenter: AVSegmenter, pictures: Path, rows: list[dict[str, Any]]) -> Iterator[Masked]:
+def _masks(
+    source: Source,
+    model: AVSegmenter,
+    smoothing: Smoothing,
+    pictures: Path | None,
+    rows: list[dict[str, Any]],
+    store: ScoreStore,
+) -> Iterator[Masked]:
     """The moments' masks; each is saved and described on the way."""
-    view = segmenter.view(source)
-    for index, moment in enumerate(segmenter.scored(source, Smoothing())):
-        mask = view.enlarge(moment.score) >= segmenter.threshold
+    view = model.view(source)
+    for index, moment in enumerate(ahead(model.scored(source, smoothing))):
+        mask = view.enlarge(moment.score) >= model.threshold
         name = picture_name(index, moment.time)
-        write_mask(pictures / name, mask)
+        if pictures is not None:
+            write_mask(pictures / name, mask)
+        store.add(moment)
         rows.append(
             {
                 "index": index,
@@ -134,16 +217,25 @@ def _masks(source: Source, segmenter: AVSegmenter, pictures: Path, rows: list[di
         yield moment.time, mask
 
 
-def _summary(source: Source, segmenter: AVSegmenter, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(
+    source: Source, options: dict[str, Any], rows: list[dict[str, Any]], overlay: int | None
+) -> dict[str, Any]:
     info = source.info
     return {
         "video": info.path.name,
+        "bytes": size_of(source.footage),
+        "overlay_bytes": overlay,
         "width": info.width,
         "height": info.height,
         "fps": info.fps,
         "start": source.start,
         "end": source.end,
-        "threshold": segmenter.threshold,
+        "threshold": options["threshold"],
+        "options": options,
         "notes": list(source.notes),
         "moments": rows,
     }
+
+
+def _sounding(rows: list[dict[str, Any]]) -> float:
+    return sum(row["share"] > 0 for row in rows) / max(1, len(rows))

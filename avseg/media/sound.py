@@ -57,8 +57,11 @@ def iter_sound(path: str | Path, start: int = 0) -> Iterator[SoundBlock]:
         stream = find_audio(container)
         if stream is None:
             raise AvsegError(f"{path} has no sound track: name a file with sound.")
-        timeline = _Timeline(origin, _stated_end(container), start)
-        _jump(container, stream, origin, start)
+        jumped = _jump(container, stream, origin, start)
+        if jumped and origin is None:
+            origin = (stream.start_time or 0) * (stream.time_base or Fraction(1))
+        timeline = _Timeline(origin, _stated_end(container), start if jumped else 0)
+        unwanted = Fraction(0 if jumped else start)  # seconds
         damaged = False
         for packet in packets(container, stream, path):
             try:
@@ -69,7 +72,11 @@ def iter_sound(path: str | Path, start: int = 0) -> Iterator[SoundBlock]:
                 damaged = True
                 continue
             for frame in frames:
-                yield from timeline.place(frame)
+                for block in timeline.place(frame):
+                    spent = min(block.samples.shape[1], round(unwanted * block.rate))
+                    unwanted -= Fraction(spent, block.rate)
+                    if spent < block.samples.shape[1]:
+                        yield SoundBlock(block.samples[:, spent:], block.rate) if spent else block
 
 
 class _Timeline:
@@ -78,7 +85,6 @@ class _Timeline:
     def __init__(self, origin: Fraction | None, latest: Fraction, start: int = 0) -> None:
         self._origin = origin
         self._latest = latest  # no sound can begin later than this on the file's own clock
-        self._start = start
         self._end = Fraction(start)  # seconds from the origin to the end of what was placed
         self._started = False
 
@@ -90,9 +96,7 @@ class _Timeline:
         if self._origin is None:
             self._origin = time or Fraction(0)
         gap = Fraction(0) if time is None else time - self._origin - self._end
-        early = 0 if self._started else self._start  # what comes before the start is long for a reason
-        wrong = not -_LONGEST_GAP - early <= gap <= _LONGEST_GAP
-        wrong = wrong or (time is not None and gap > 0 and time > self._latest)
+        wrong = abs(gap) > _LONGEST_GAP or (time is not None and gap > 0 and time > self._latest)
         # The first sample is put exactly where it belongs, the others only when they are clearly elsewhere.
         if wrong or (self._started and abs(gap) < _TOLERANCE):
             gap = Fraction(0)
@@ -108,16 +112,17 @@ class _Timeline:
             yield SoundBlock(samples, rate)
 
 
-def _jump(container: InputContainer, stream: AudioStream, origin: Fraction | None, start: int) -> None:
-    """Leave out what comes well before ``start`` where the format allows."""
+def _jump(container: InputContainer, stream: AudioStream, origin: Fraction | None, start: int) -> bool:
+    """Go to shortly before ``start`` where the format allows; whether that was done."""
     target = start - _RUN_UP
     if target <= _RUN_UP or stream.time_base is None or _SEEKABLE.isdisjoint(container.format.name.split(",")):
-        return
+        return False
     moment = Fraction(target) + (origin if origin is not None else (stream.start_time or 0) * stream.time_base)
     try:
         container.seek(int(moment / stream.time_base), stream=stream, backward=True)
     except FFmpegError:
-        return
+        return False
+    return True
 
 
 def _stated_end(container: InputContainer) -> Fraction:

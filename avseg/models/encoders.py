@@ -209,6 +209,11 @@ def _names_in(
     return Origin, heads, optional
 
 
+def hub_repositories() -> dict[str, str]:
+    """Where on the Hugging Face hub the ImageNet weights of the named encoders are."""
+    return {name: repository for name, (_, repository) in _NAMED.items()}
+
+
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 

@@ -74,8 +74,8 @@ def download(url: str, option: str) -> Path:
     Raises:
         AvsegError: it cannot be downloaded, or it is not what was published.
     """
-    name = url.rsplit("/", 1)[-1]
-    file = Path(torch.hub.get_dir()) / "checkpoints" / name
+    file = hub_file(url)
+    name = file.name
     found = re.search(r"-([0-9a-f]{8,})\.", name)
     assert found is not None
     digest = found.group(1)
@@ -91,6 +91,11 @@ def download(url: str, option: str) -> Path:
     if not sha256(file).startswith(digest):
         raise AvsegError(f"{file} is not what {url} publishes (its SHA-256 differs): delete it and try again.")
     return file
+
+
+def hub_file(url: str) -> Path:
+    """Where a file of PyTorch's hub is kept once it was downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
 def sha256(file: Path) -> str:

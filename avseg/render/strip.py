@@ -127,7 +127,10 @@ class _Axis:
         half = float(np.median(np.diff(times))) / 2 if len(times) > 1 else _EXAMPLE / 2
         begin, end = float(times[0]) - half, float(times[-1]) + half
         if starts is not None:
-            begin, end = min(begin, float(starts.min())), max(end, float(starts.max()) + _EXAMPLE)
+            begin, end = (
+                min(float(times[0]), float(starts.min())),
+                max(float(times[-1]), float(starts.max()) + _EXAMPLE),
+            )
         count = len(chosen)
         closest = float(np.diff(times[chosen]).min()) if count > 1 else end - begin
         span = max((end - begin) * pitch / closest, 3.0)

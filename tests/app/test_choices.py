@@ -12,7 +12,7 @@ from avseg.errors import AvsegError
 
 def model(folder: Path, time: float = 0.0) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"format_version": 1, "base": "tpavi", "neighbouring_frames": true}')
     (folder / "model.safetensors").write_bytes(b"")
     os.utime(folder / "model.safetensors", (time, time))
     return folder
@@ -29,6 +29,7 @@ def test_runs_come_newest_first_and_nothing_else_is_a_model(tmp_path: Path, none
     (tmp_path / "half" / "config.json").write_text("{}")
     model(tmp_path / ".hidden" / "other", 300)
     assert [choice.path for choice in choices(tmp_path)] == [new, old]
+    assert choices(tmp_path)[0].label == f"{new} (tpavi, UFE: NF)"
     assert choices(tmp_path / "nowhere") == []
 
 

@@ -1,0 +1,194 @@
+"""Where the files of a segmented video go, what stands there already, and how they get there whole."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+from avseg.errors import AvsegError
+from avseg.inference.footage import Footage
+
+KINDS = ("video", "masks", "coco", "npz", "strip")
+"""What can be written of a video."""
+
+_MEND = "choose another folder (--out), or replace it with --overwrite."
+_FILES = {"masks": "masks", "coco": "coco.json", "npz": "scores.npz", "strip": "strip.png"}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the files of one video go.
+
+    Attributes:
+        out: The folder of all results.
+        name: Of this video's.
+    """
+
+    out: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """What belongs to this video besides the overlay."""
+        return self.out / self.name
+
+    @property
+    def summary(self) -> Path:
+        """Lists the moments; takes its name last."""
+        return self.folder / "moments.json"
+
+    def path(self, kind: str) -> Path:
+        """Where one of `KINDS` goes."""
+        return self.out / f"{self.name}.mp4" if kind == "video" else self.folder / _FILES[kind]
+
+    def check(self, kinds: tuple[str, ...], footage: Footage) -> None:
+        """Make sure that results can be written here.
+
+        Args:
+            kinds: Which.
+            footage: What they are of.
+
+        Raises:
+            AvsegError: the overlay would replace the video itself, or a folder is a file.
+        """
+        path, video = footage.info.path, self.path("video")
+        if "video" in kinds and video.exists() and path.exists() and video.samefile(path):
+            raise AvsegError(f"{video} is the video itself: choose another folder for the results (--out).")
+        for parent in (self.out, self.folder):
+            if parent.exists() and not parent.is_dir():
+                raise AvsegError(f"{parent} is a file: choose another folder for the results (--out).")
+
+    def missing(self, kinds: tuple[str, ...], footage: Footage, options: dict[str, Any]) -> tuple[str, ...]:
+        """Which outputs are to be made beside those that exist.
+
+        Args:
+            kinds: What was asked for.
+            footage: What it is of.
+            options: How it is to be made.
+
+        Raises:
+            AvsegError: what exists is of another video, was made with other options, or isn't complete.
+        """
+        there = [kind for kind in kinds if self.path(kind).exists()]
+        if not self.summary.is_file():
+            if there:
+                raise AvsegError(f"{self.path(there[0])} exists: {_MEND}")
+            return kinds
+        known = self.read_summary()
+        if (known.get("video"), known.get("bytes")) != (footage.info.path.name, size_of(footage)):
+            raise AvsegError(f"{self.folder} holds the results of another {known.get('video')}: {_MEND}")
+        missing = tuple(kind for kind in kinds if kind not in there)
+        if missing:
+            self.check_options(options)
+        return missing
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Make sure that what exists was made with some options.
+
+        Raises:
+            AvsegError: it wasn't.
+        """
+        if self.differ(options):
+            raise AvsegError(f"{self.folder} was made with other options: {_MEND}")
+
+    def differ(self, options: dict[str, Any]) -> bool:
+        """Whether what exists was made with other options."""
+        known = self.read_summary()["options"]
+        return any(known.get(name) != value for name, value in options.items())
+
+    def read_summary(self) -> dict[str, Any]:
+        """What `moments.json` holds.
+
+        Raises:
+            AvsegError: it isn't one.
+        """
+        try:
+            found = json.loads(self.summary.read_text(encoding="utf-8"))
+            rows, options = found["moments"], found["options"]
+            if isinstance(rows, list) and isinstance(options, dict) and found["end"] >= found["start"]:
+                return dict(found)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise AvsegError(f"{self.summary} is not what avseg writes there: {_MEND}")
+
+    def overlay_bytes(self, stage: "Outputs") -> int | None:
+        """The size of the overlay, by which it is told from a video to segment; None without one.
+
+        Args:
+            stage: Where a new one is, if it is made.
+        """
+        fresh = stage.path("video")
+        if fresh.is_file():
+            return fresh.stat().st_size
+        try:
+            size: int | None = self.read_summary().get("overlay_bytes")
+            return size
+        except AvsegError:
+            return None
+
+    @contextmanager
+    def staged(self) -> Iterator["Outputs"]:
+        """A hidden place beside this one, whose files come here once the block has ended well."""
+        made = [folder for folder in (self.folder, self.out) if not folder.exists()]
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            with TemporaryDirectory(prefix=".tmp-", dir=self.out) as hidden:
+                stage = Outputs(Path(hidden), self.name)
+                stage.folder.mkdir()
+                yield stage
+                self.folder.mkdir(exist_ok=True)
+                for fresh, place in ((stage.path(kind), self.path(kind)) for kind in KINDS):
+                    if fresh.exists():
+                        _replace(fresh, place)
+                _replace(stage.summary, self.summary)
+        except BaseException:
+            for folder in made:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+            raise
+
+
+def kinds_of(asked: Iterable[str]) -> tuple[str, ...]:
+    """What was asked for, in the order of `KINDS`.
+
+    Raises:
+        AvsegError: nothing, or something else.
+    """
+    chosen = set(asked)
+    unknown = sorted(chosen - set(KINDS))
+    if unknown or not chosen:
+        what = f"'{unknown[0]}' is nothing that can be saved" if unknown else "Nothing is to be saved"
+        raise AvsegError(f"{what}: choose among {', '.join(KINDS)}.")
+    return tuple(kind for kind in KINDS if kind in chosen)
+
+
+def is_overlay(path: Path) -> bool:
+    """Whether a video is an overlay that avseg wrote, and not something to be segmented."""
+    outputs = Outputs(path.parent, path.stem)
+    if path != outputs.path("video") or not outputs.summary.is_file():
+        return False
+    try:
+        return bool(outputs.read_summary().get("overlay_bytes") == path.stat().st_size)
+    except AvsegError:
+        return False
+
+
+def size_of(footage: Footage) -> int | None:
+    """Size of the video's file in bytes, by which it is known again."""
+    path = footage.info.path
+    return path.stat().st_size if path.is_file() else None
+
+
+def _replace(fresh: Path, place: Path) -> None:
+    if place.is_dir():
+        old = Path(mkdtemp(prefix=".old-", dir=place.parent))
+        os.replace(place, old / "was")
+        os.replace(fresh, place)
+        shutil.rmtree(old)
+    else:
+        os.replace(fresh, place)

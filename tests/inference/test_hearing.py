@@ -1,0 +1,68 @@
+"""Sound that is read as far as moments have come is the sound of the whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import write_mp4
+
+from avseg.errors import AvsegError
+from avseg.inference.hearing import SILENCE, Hearing, loudness_at
+from avseg.media.audio import iter_audio, load_audio, log_mel_at, write_wav
+
+
+def test_hearing_a_part_is_hearing_the_whole() -> None:
+    wave = np.random.default_rng(0).normal(0, 0.1, 16000 * 20).astype(np.float32)
+    for sound, times in (
+        (wave, [0.0, 0.1]),
+        (wave, [9.7, 10.3, 11.0, 18.0]),
+        (wave, [19.0, 19.99, 25.0]),
+        (wave[:5000], [0.0, 3.0]),
+        (wave[: 16000 * 6], [6.4]),
+        (wave[: 16000 * 6], [15.0]),
+    ):
+        opened: list[int] = []
+
+        def pieces(second: int, sound: np.ndarray = sound, opened: list[int] = opened) -> Iterator[np.ndarray]:
+            opened.append(second)
+            return (sound[k : k + 700] for k in range(second * 16000, len(sound), 700))
+
+        hearing = Hearing(pieces, times[0])
+        heard = [hearing.at(time) for time in times]
+        assert opened[0] == max(0, int(times[0]) - 1)
+        np.testing.assert_allclose([example for example, _ in heard], log_mel_at(sound, times), atol=1e-6)
+        assert [loudness for _, loudness in heard] == [pytest.approx(loudness_at(sound, time)) for time in times]
+    assert loudness_at(np.zeros(100, np.float32), 0.0) == SILENCE
+    assert loudness_at(np.ones(100_000, np.float32), 99.0) == pytest.approx(0)
+
+
+def test_of_a_long_track_about_a_second_is_held() -> None:
+    def pieces(second: int) -> Iterator[np.ndarray]:
+        return (np.full(1600, 0.1, np.float32) for _ in range(600 * 10 - second * 10))
+
+    hearing = Hearing(pieces)
+    for time in np.arange(0, 600, 0.5):
+        hearing.at(float(time))
+        assert len(hearing._held) < 4 * 16_000
+    assert hearing.seconds == pytest.approx(600)
+
+
+def test_a_track_without_sound_is_told() -> None:
+    with pytest.raises(AvsegError, match=r"clip\.mp4 has a sound track without any sound that can be decoded"):
+        Hearing(lambda second: iter(()), 5.0, "clip.mp4")
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "wav"])
+def test_sound_from_a_second_on_is_that_of_the_whole(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"clip.{ending}"
+    if ending == "wav":
+        write_wav(path, np.random.default_rng(0).uniform(-0.5, 0.5, 12 * 16_000).astype(np.float32))
+    else:
+        write_mp4(path, seconds=12, fps=4)
+    whole = load_audio(path)
+    for second in (0, 1, 7, 11):
+        part = np.concatenate(list(iter_audio(path, start=second)))
+        assert len(part) == len(whole) - 16_000 * second
+        np.testing.assert_allclose(part[200:], whole[16_000 * second + 200 :], atol=1e-5)
+    assert not list(iter_audio(path, start=20))
