@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "evaluate": ("learning", "evaluate", "score a model on a split"),
     "compare": ("learning", "compare", "is one model better than another?"),
     "segment": ("segment", "segment", "mark what sounds in videos"),
+    "app": ("app", "app", "do the same in the browser"),
     "convert": ("convert", "convert", "make a published checkpoint a model of avseg's"),
     "bench": ("bench", "bench", "measure speed and memory against a plain reference"),
     "models": ("models", "models", "list models that are here, and published ones"),

@@ -1,0 +1,356 @@
+"""The page's layout and what happens when a person touches it. What is behind it is in `avseg.app.visit`."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from avseg.app import pieces
+from avseg.app.choices import Choice, chosen, explained
+from avseg.app.limits import Limits
+from avseg.app.samples import SAMPLES, Sample, sample_file
+from avseg.app.visit import Files, Stretch, Visit, begin, named
+from avseg.errors import AvsegError
+from avseg.inference import FPS, AVSegmenter
+
+KEPT = 3600
+"""Seconds that uploads and results are kept."""
+
+HERE = Path(__file__).parent
+
+_GONE = "The result is no longer here (results are deleted after an hour): run the video again."
+_STRANGE = "avseg failed on this video in a way that it has no sentence for: the terminal that runs the page says more."
+
+
+@dataclass(frozen=True)
+class House:
+    """What all visitors share.
+
+    Attributes:
+        offered: Models to choose from.
+        load: Gives the segmenter of a model's path, loaded once.
+        folder: Where visits write.
+        limits: What is taken.
+        typed: Whether folders may be typed in.
+    """
+
+    offered: list[Choice]
+    load: Callable[[Path], AVSegmenter]
+    folder: Path
+    limits: Limits
+    typed: bool
+
+
+class Halt:
+    """Says to a run that its person wants no more of it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+class _Stopped(Exception):
+    pass
+
+
+def page(house: House) -> gr.Blocks:
+    """The page for a house."""
+    with gr.Blocks(title="avseg", analytics_enabled=False, delete_cache=(KEPT // 6, KEPT)) as blocks:
+        state = gr.State(None, time_to_live=KEPT, delete_callback=_forget)
+        halt = gr.State(Halt)
+        gr.HTML(
+            "<h1>avseg</h1><p>Which objects in this video make the sound? Everything happens on this machine; "
+            "uploads and results are deleted after an hour.</p>",
+            elem_classes="avseg-head",
+        )
+        with gr.Row():
+            asked = _Asked.build(house)
+            with gr.Column(scale=3, min_width=340):
+                video = gr.Video(label="What sounds", interactive=False, elem_id="marked", height=440, buttons=[])
+        with gr.Column(visible=False, elem_id="found") as found:
+            shown = _Shown.build()
+        everything = [state, asked.message, asked.stop, video, found, *shown.all()]
+        going = asked.go.click(
+            _runner(house),
+            [asked.video, asked.model, asked.fps, asked.start, asked.end, halt, state],
+            everything,
+            show_progress_on=[video],
+            concurrency_limit=1,
+            concurrency_id="model",
+            api_visibility="private",
+        )
+        stopping: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        asked.stop.click(_halted, halt, [asked.message, asked.stop], cancels=[going], **stopping)
+        _look(shown, state, asked.message, video)
+    return blocks
+
+
+@dataclass
+class _Asked:
+    """The left column: what a person gives."""
+
+    video: Any
+    model: Any
+    fps: Any
+    start: Any
+    end: Any
+    go: Any
+    stop: Any
+    message: Any
+
+    @classmethod
+    def build(cls, house: House) -> "_Asked":
+        limits = house.limits
+        with gr.Column(scale=2, min_width=320):
+            video = gr.Video(label="Video", sources=["upload"], elem_id="given", height=260, buttons=[])
+            with gr.Row():
+                buttons = [gr.Button(sample.title, size="sm", min_width=140) for sample in SAMPLES]
+            offered = [(choice.label, str(choice.path)) for choice in house.offered]
+            first = offered[0][1] if offered else None
+            model = gr.Dropdown(
+                offered,
+                value=first,
+                label="Model",
+                info="or the folder of one, typed in" if house.typed else None,
+                allow_custom_value=house.typed,
+                elem_id="model",
+            )
+            words = explained(first, house.offered)
+            about = gr.Markdown(words, visible=bool(words), elem_classes="avseg-quiet", elem_id="about")
+            with gr.Accordion("Which part, how closely", open=False):
+                fps = gr.Number(FPS, label="Moments per second", minimum=0.1, maximum=60, elem_id="fps")
+                with gr.Row():
+                    start = gr.Number(0, label="From (s)", minimum=0, min_width=110)
+                    end = gr.Number(None, label="To (s)", minimum=0, min_width=110, placeholder="the end")
+            with gr.Row():
+                go = gr.Button("Mark what sounds", variant="primary", elem_id="go", scale=3)
+                stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80, interactive=False)
+            message = gr.HTML(elem_id="message")
+            gr.Markdown(
+                f"Up to {limits.seconds:g} s and {limits.megabytes:g} MB at a time; also files that the browser itself "
+                "can't play.",
+                elem_classes="avseg-quiet",
+            )
+        for button, sample in zip(buttons, SAMPLES, strict=True):
+            button.click(_sampler(sample), None, video, concurrency_id="samples", api_visibility="private")
+        model.change(
+            lambda value: explained(value, house.offered),
+            model,
+            about,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        return cls(video, model, fps, start, end, go, stop, message)
+
+
+@dataclass
+class _Shown:
+    """What appears once something was found."""
+
+    facts: Any
+    strip: Any
+    moment: Any
+    threshold: Any
+    score: Any
+    redraw: Any
+    files: list[Any]
+
+    @classmethod
+    def build(cls) -> "_Shown":
+        facts = gr.HTML(elem_id="facts")
+        strip = gr.HTML(elem_id="strip", js_on_load=(HERE / "strip.js").read_text(encoding="utf-8"))
+        with gr.Row():
+            with gr.Column(scale=3, min_width=340):
+                moment = gr.HTML(elem_id="moment")
+            with gr.Column(scale=2, min_width=320):
+                threshold = gr.Slider(
+                    0.01,
+                    0.99,
+                    0.5,
+                    step=0.01,
+                    label="Threshold",
+                    info="least probability of what is marked; the model isn't run again",
+                    elem_id="threshold",
+                )
+                score = gr.Checkbox(label="Show the score as opacity", elem_id="score")
+                redraw = gr.Button("Draw video and downloads again", elem_id="redraw", interactive=False)
+                files = [
+                    gr.DownloadButton(label, elem_id=f"take-{name}", size="md")
+                    for name, label in (
+                        ("video", "Download the video (mp4)"),
+                        ("masks", "Download the masks (zip of PNG)"),
+                        ("coco", "Download the masks (COCO json)"),
+                    )
+                ]
+        return cls(facts, strip, moment, threshold, score, redraw, files)
+
+    def all(self) -> list[Any]:
+        """Every part, in the order in which `_parts` gives values."""
+        return [self.facts, self.strip, self.moment, self.threshold, self.redraw, *self.files]
+
+
+def _look(shown: _Shown, state: Any, message: Any, video: Any) -> None:
+    """What happens while a person looks: pictures follow at once, files on request."""
+    quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    quick["trigger_mode"] = "always_last"  # what was asked while one answer is under way is asked once, at its end
+    given = [state, shown.threshold, shown.score]
+    shown.strip.select(_choose, given, [shown.moment, message], **quick)
+    shown.threshold.input(_moved, given, [shown.moment, shown.redraw, message], **quick)
+    shown.threshold.input(_follow, [state, shown.threshold], [shown.facts, shown.strip], **quick)
+    shown.score.input(_moved, given, [shown.moment, shown.redraw, message], **quick)
+    shown.redraw.click(
+        _draw_again,
+        [state, shown.threshold],
+        [video, shown.redraw, message, *shown.files],
+        show_progress_on=[video],
+        concurrency_limit=2,
+        api_visibility="private",
+    )
+
+
+def _runner(house: House) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """What the button does: a generator whose first values show what was found, and whose last bring the files."""
+
+    def run(
+        video: str | None,
+        model: str | None,
+        fps: float | None,
+        start: float | None,
+        end: float | None,
+        halt: Halt,
+        before: Visit | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
+    ) -> Iterator[tuple[Any, ...]]:
+        halt.asked = False
+        _forget(before)
+
+        def tell(title: str) -> Callable[[int, int], None]:
+            def told(done: int, total: int) -> None:
+                if halt.asked:
+                    raise _Stopped
+                progress((done, total), desc=title, unit="moments")
+
+            return told
+
+        yield _nothing("", running=True)
+        try:
+            if video is None:
+                raise AvsegError("No video is given: drop one, or take a sample.")
+            path = Path(video)
+            folder = chosen(model, house.offered, house.typed)
+            progress(0, desc="Loading the model")
+            segmenter = house.load(folder)
+            stretch = Stretch(fps or FPS, start or 0.0, end or None)
+            visit = begin(path, segmenter, house.folder, stretch, house.limits, tell("Listening and looking"))
+            yield _parts(visit)
+            with named(path):
+                files = visit.write(visit.drawn, tell("Drawing the video"))
+            yield _with_files(visit, files)
+        except _Stopped:
+            yield _nothing(pieces.note("Stopped."))
+        except AvsegError as error:
+            yield _nothing(pieces.error(str(error)))
+        except Exception:
+            traceback.print_exc()
+            yield _nothing(pieces.error(_STRANGE))
+
+    return run
+
+
+def _nothing(message: str, running: bool = False) -> tuple[Any, ...]:
+    """A value for every output of a run: no result, or none yet."""
+    return None, message, gr.update(interactive=running), None, gr.update(visible=False), *[gr.skip()] * 8
+
+
+def _parts(visit: Visit) -> tuple[Any, ...]:
+    """What was found, before there are files."""
+    threshold = visit.drawn
+    found = (pieces.facts(visit, threshold), pieces.strip(visit, threshold), pieces.picture(visit, threshold, False))
+    redraw = gr.update(value="Drawing the video …", interactive=False)
+    files = [gr.update(value=None, interactive=False)] * 3
+    return visit, gr.skip(), gr.skip(), None, gr.update(visible=True), *found, threshold, redraw, *files
+
+
+def _with_files(visit: Visit, files: Files) -> tuple[Any, ...]:
+    """The files, which come last. The threshold may have been moved meanwhile."""
+    stop = gr.update(interactive=False)
+    return gr.skip(), gr.skip(), stop, str(files.video), *[gr.skip()] * 5, _redraw(visit), *_taken(files)
+
+
+def _about(value: str | None, house: House) -> Any:
+    words = explained(value, house.offered)
+    return gr.update(value=words, visible=bool(words))
+
+
+def _taken(files: Files) -> list[Any]:
+    return [gr.update(value=str(path), interactive=True) for path in (files.video, files.masks, files.coco)]
+
+
+def _redraw(visit: Visit) -> Any:
+    if round(visit.threshold, 2) == round(visit.drawn, 2):
+        return gr.update(value="Video and downloads show this threshold", interactive=False)
+    return gr.update(value=f"Draw video and downloads with {visit.threshold:.2f}", interactive=True)
+
+
+def _choose(visit: Visit | None, threshold: float, score: bool, event: gr.EventData) -> tuple[Any, Any]:
+    """Another moment was chosen, on the timeline or among the thumbnails."""
+    try:
+        here = _present(visit)
+        here.show(int(event._data["index"]))
+        return pieces.picture(here, threshold, score), ""
+    except AvsegError as error:
+        return gr.skip(), pieces.error(str(error))
+
+
+def _moved(visit: Visit | None, threshold: float, score: bool) -> tuple[Any, Any, Any]:
+    """The threshold moves: the shown moment follows."""
+    try:
+        here = _present(visit)
+        here.threshold = threshold
+        return pieces.picture(here, threshold, score), _redraw(here), ""
+    except AvsegError as error:
+        return gr.skip(), gr.skip(), pieces.error(str(error))
+
+
+def _follow(visit: Visit | None, threshold: float) -> tuple[Any, Any]:
+    """Timeline and thumbnails under a threshold that moves: more work, so they lag behind the shown moment."""
+    if visit is None or not visit.there():
+        return gr.skip(), gr.skip()
+    return pieces.facts(visit, threshold), pieces.strip(visit, threshold)
+
+
+def _draw_again(
+    visit: Visit | None,
+    threshold: float,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
+) -> tuple[Any, ...]:
+    try:
+        here = _present(visit)
+        files = here.write(
+            threshold, lambda done, total: progress((done, total), desc="Drawing the video", unit="moments")
+        )
+        return str(files.video), _redraw(here), "", *_taken(files)
+    except AvsegError as error:
+        return gr.skip(), gr.skip(), pieces.error(str(error)), *[gr.skip()] * 3
+
+
+def _present(visit: Visit | None) -> Visit:
+    if visit is None or not visit.there():
+        raise AvsegError(_GONE)
+    return visit
+
+
+def _halted(halt: Halt) -> tuple[Any, Any]:
+    halt.asked = True
+    return pieces.note("Stopped."), gr.update(interactive=False)
+
+
+def _forget(visit: Visit | None) -> None:
+    if visit is not None:
+        visit.close()
+
+
+def _sampler(sample: Sample) -> Callable[[], str]:
+    return lambda: str(sample_file(sample))

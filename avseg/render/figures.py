@@ -1,0 +1,68 @@
+"""What figures share: one without a display, a picture in a frame, an axis that shows the time."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from avseg.render.colours import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_CLOCK = 120.0  # seconds from which an axis counts minutes
+
+
+def blank_figure(width: float, height: float, paper: str = "white") -> "Figure":
+    """An empty figure of so many inches on ``paper``, a colour or ``none``."""
+    # Without pyplot: no display is asked for and no figure outlives its use. Overlays alone need no matplotlib.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor=paper)
+
+
+def show_picture(axes: "Axes", picture: Picture | None) -> None:
+    """A picture that keeps its aspect, thinly framed; an empty tile for None."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color="#cccccc", linewidth=0.5)
+    if picture is None:
+        axes.set_facecolor("#f4f4f4")
+    else:
+        axes.imshow(picture, interpolation="lanczos", aspect="equal")
+
+
+def grey(values: npt.NDArray) -> Picture:
+    """Values in [0, 1] as a grey picture, ``(H, W, 3)`` uint8."""
+    shades = np.round(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    return np.repeat(shades[..., None], 3, -1)
+
+
+def show_time(figure: "Figure", axes: "Axes", begin: float, end: float, size: float = 8) -> None:
+    """Make the horizontal axis that of the time: seconds, or minutes where the stretch is long."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    inches = axes.get_position().width * figure.get_figwidth()
+    most = max(1, min(10, int(inches / 0.7)))
+    axes.set_xlim(begin, end)
+    if end - begin < _CLOCK:
+        axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+        axes.set_xlabel("seconds", fontsize=size + 1)
+    else:
+        step = next((s for s in _STEPS if (end - begin) / s <= most), _STEPS[-1])
+        axes.set_xticks(np.arange(np.ceil(begin / step), np.floor(end / step) + 1) * step)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
+        axes.set_xlabel("minutes", fontsize=size + 1)
+    axes.tick_params(labelsize=size)
+
+
+_STEPS = [15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400]
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes, ``1:05``, or hours, ``1:00:00``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
