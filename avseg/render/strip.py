@@ -212,7 +212,8 @@ def _sound(figure: "Figure", axis: _Axis, found: npt.NDArray, level: npt.NDArray
     loudness.plot(at, level, color=hexadecimal(OKABE_ITO["blue"]), linewidth=1)
     loudness.yaxis.tick_right()
     loudest = float(np.nanmax(level))
-    loudness.set_ylim(max(float(np.nanmin(level)), loudest - _RANGE) - 2, loudest + 2)
+    # A click of silence, as at the end of many files, may leave the axis, so that all else can be told apart.
+    loudness.set_ylim(max(float(np.nanpercentile(level, 2)), loudest - _RANGE) - 2, loudest + 2)
     show_time(figure, loudness, axis.begin, axis.end)
     for axes, label, hidden in ((spectrogram, "log-mel", "right"), (loudness, "loudness\n(dB)", "left")):
         box = axes.get_position()
