@@ -184,7 +184,7 @@ def test_folders_of_pictures(segment: Callable, tmp_path: Path) -> None:
     code, table, _ = segment("shots", "--fps", "all")
     assert (code, states(table)) == (0, {"shots": "done"})
     assert probe(tmp_path / "out" / "shots.mp4").fps == pytest.approx(8)
-    assert segment("shots", "--fps", "all", "--frame-rate", 4, out="slow")[0] == 0
+    assert segment("shots", "--fps", "all", "--frame_rate", 4, out="slow")[0] == 0
     assert probe(tmp_path / "slow" / "shots.mp4").duration == pytest.approx(2, abs=0.01)
 
 

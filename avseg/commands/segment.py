@@ -27,7 +27,7 @@ def segment_parser() -> Parser:
         "    --threshold 0.4 --smoothing 0.4",
     )
     parser.add_argument(
-        "paths",
+        "path",
         metavar="PATH",
         nargs="+",
         type=str,
@@ -78,7 +78,7 @@ def segment_parser() -> Parser:
         help="a pixel enters a mask at the threshold plus this and leaves it at the threshold less this",
     )
     parser.add_argument(
-        "--frame-rate", type=PositiveFloat | None, metavar="RATE", help="of folders of pictures, in pictures a second"
+        "--frame_rate", type=PositiveFloat | None, metavar="RATE", help="of folders of pictures, in pictures a second"
     )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist, which are kept otherwise")
@@ -96,7 +96,7 @@ def segment(options: Any) -> int:
 
     save = kinds_of(kind.strip() for kind in options.save.split(",") if kind.strip())
     smoothing = Smoothing(options.smoothing, options.hysteresis)
-    inputs = find_inputs(options.paths)
+    inputs = find_inputs(options.path)
     model_errors: list[AvsegError] = []
 
     @cache
