@@ -25,7 +25,7 @@ def bench_parser() -> Parser:
         metavar="GROUP,...",
         help="some of startup, attention, forward, step, flops, loader, prepare, segment; all if not given",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer cases and repeats: about two minutes on two cores")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and fewer samples")
     parser.add_argument(
         "--threads", type=PositiveInt | None, help="threads of PyTorch and OpenCV; as usual if not given"
     )
