@@ -44,7 +44,6 @@ def ordered_loader(dataset: Dataset, order: range, workers: int, threads: bool =
         batch_size=None,
         sampler=order,
         num_workers=workers,
-        worker_init_fn=_one_thread,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -99,11 +98,14 @@ class _SentenceLoader(DataLoader):
     """A DataLoader that raises an `AvsegError` of its workers as one."""
 
     def __iter__(self) -> Iterator:  # type: ignore[override]
-        for batch in super().__iter__():
+        # Workers share out the cores. OpenCV's threads must be gone before the fork: a forked pool of them hangs.
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            batches = super().__iter__()
+        finally:
+            cv2.setNumThreads(threads)
+        for batch in batches:
             if isinstance(batch, _Failure):
                 raise AvsegError(batch.message)
             yield batch
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)

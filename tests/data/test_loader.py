@@ -1,5 +1,7 @@
 """Batches that are made ahead in threads: in order, bounded, and without hiding what goes wrong."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -55,3 +57,24 @@ def test_an_error_arrives_in_its_place(workers: int, threads: bool) -> None:
     assert [next(batches) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(AvsegError, match=r"^3 is faulty\.$"):
         next(batches)
+
+
+FORKED = """
+import cv2, numpy as np
+from torch.utils.data import Dataset
+from avseg.data.loader import ordered_loader
+
+class Blurred(Dataset):
+    def __getitem__(self, i):
+        picture = cv2.GaussianBlur(np.full((1200, 1200, 3), i, np.uint8), (31, 31), 5)
+        return int(picture[0, 0, 0]), cv2.getNumThreads()
+
+cv2.setNumThreads(4)
+Blurred()[0]  # OpenCV has threads now
+print(list(ordered_loader(Blurred(), range(6), 2)), cv2.getNumThreads())
+"""
+
+
+def test_worker_processes_start_although_opencv_has_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == f"{[[i, 1] for i in range(6)]} 4", done.stderr
