@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import write_mp4
+from helpers import hears_ctrl_c, write_mp4
 from toy_models import save_tiny
 
 from avseg.cli import main
@@ -204,7 +204,12 @@ def test_ctrl_c_leaves_finished_files_whole_and_nothing_else(model: Path, tmp_pa
     out = tmp_path / "out"
     command = [sys.executable, "-m", "avseg", "segment", "a.mp4", "b.mp4", "--fps", "all", "--checkpoint", str(model)]
     process = subprocess.Popen(
-        [*command, "--out", str(out)], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--out", str(out)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_ctrl_c,
     )
     while process.poll() is None and not list(out.glob(".tmp-*/b/masks/*.png")):
         time.sleep(0.02)
@@ -224,7 +229,7 @@ def test_ctrl_c_leaves_finished_files_whole_and_nothing_else(model: Path, tmp_pa
 def test_ctrl_c_on_the_first_video_leaves_no_folder(model: Path, tmp_path: Path) -> None:
     write_mp4(tmp_path / "b.mp4", seconds=120, size=(320, 240), fps=25)
     command = [sys.executable, "-m", "avseg", "segment", "b.mp4", "--fps", "all", "--checkpoint", str(model)]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c)
     while process.poll() is None and not list(tmp_path.glob("segmented/.tmp-*/b/masks/*.png")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

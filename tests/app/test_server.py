@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from helpers import hears_ctrl_c
 from served import served
 from toy_models import toy
 
@@ -92,6 +93,7 @@ def test_the_page_ends_well_and_leaves_nothing_behind(tmp_path: Path, how: signa
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=hears_ctrl_c,
     )
     assert process.stdout is not None
     assert "http://127.0.0.1:" in process.stdout.readline()
