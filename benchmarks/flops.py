@@ -1,7 +1,7 @@
 """Floating-point operations of a model's parts, ours and the reference's, as PyTorch counts them.
 
 Matrix products, convolutions and attention count; Fourier transforms, sampling, resizing and what goes element by
-element do not. An operation counts where its module is called: ``rest`` is what a parent computes with a child's weights.
+element do not. An operation counts where its module is called; what a parent does with a child's weights is ``rest``.
 
     python -m avseg.benchmarks.flops [--quick]
 """
