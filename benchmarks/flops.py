@@ -1,7 +1,7 @@
 """Floating-point operations of a model's parts, ours and the reference's, as PyTorch counts them.
 
-Matrix products, convolutions and attention count; sampling, resizing and what goes element by element does not. An
-operation counts where its module is called, so that what a parent computes with a child's weights is under ``rest``.
+Matrix products, convolutions and attention count; Fourier transforms, sampling, resizing and what goes element by
+element do not. An operation counts where its module is called; what a parent does with a child's weights is ``rest``.
 
     python -m avseg.benchmarks.flops [--quick]
 """
@@ -25,7 +25,7 @@ def measure(settings: Settings) -> list[Row]:
         if settings.quick and key not in ("tpavi_resnet50", "avsegformer_resnet50"):
             continue
         model = subject_model(key)
-        for frames in (1, 5) if key.startswith("tpavi") else (1,):
+        for frames in (1, 5) if key.startswith("tpavi") and not settings.quick else (1,):
             settings.tell(f"{GROUP}: {subject.name}, T = {frames}")
             ours, reference = parts(model, frames), parts(plain(model), frames)
             for part in reference:
@@ -60,16 +60,17 @@ def parts(model: AVSModel, frames: int) -> dict[str, float]:
     counts = {name: sum(found.values()) / 1e9 for name, found in counter.get_flop_counts().items()}
     top = type(model).__name__
     found = {name: _of(counts, f"{top}.{name}", type(child).__name__) for name, child in model.named_children()}
-    return {"all": counts["Global"], **found, "rest": counts["Global"] - sum(found.values())}
+    return {"all": counts["Global"], **found, "rest": round(counts["Global"] - sum(found.values()), 6)}
 
 
 def _of(counts: dict[str, float], path: str, kind: str) -> float:
-    """A child's operations: its own, or, where only its children are called, the sum of theirs."""
+    """A child's operations: its own, or, where only modules inside it are called, the sum of theirs."""
     for name in (path, kind):  # the sound's encoder is called from outside the model
         if name in counts:
             return counts[name]
     within = [name for name in counts if name.startswith(f"{path}.")]
-    return sum(counts[name] for name in within if name.count(".") == path.count(".") + 1)
+    outermost = [name for name in within if not any(name.startswith(f"{other}.") for other in within)]
+    return sum(counts[name] for name in outermost)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ VIDEOS = {"small": (96, 96), "720p": (1280, 720)}
 def measure(settings: Settings) -> list[Row]:
     """Rows of both videos in frames a second."""
     rows: list[Row] = []
-    frames = RATE * (2 if settings.quick else 4)
+    frames = RATE * (1 if settings.quick else 4)
     with TemporaryDirectory() as folder:
         for video, size in VIDEOS.items():
             path = Path(folder) / f"{video}.mp4"
@@ -140,7 +140,7 @@ def _batches(pairs: list[FramePair]) -> Iterator[Batch]:
 
 def _seconds(function: Callable[[], object], settings: Settings) -> list[float]:
     taken = []
-    for repeat in range(1 + (2 if settings.quick else min(5, settings.repeats))):
+    for repeat in range(1 + (1 if settings.quick else min(5, settings.repeats))):
         began = time.perf_counter()
         function()
         if repeat:  # the first warms up

@@ -7,6 +7,7 @@ from typing import Any
 from avseg.benchmarks.timing import Row
 
 _NAME = 34
+_GOAL = 38
 _HEAD = f"{'':{_NAME}} {'ours':>9} {'plain':>9} {'unit':<9} {'better':>6}  memory"
 
 
@@ -64,7 +65,7 @@ def report(result: dict[str, Any]) -> str:
     measured = [goal for goal in result["goals"] if goal["verdict"] != "not measured"]
     if measured:
         parts.append(
-            "\n".join([f"{'goals':<{_NAME}} {'reached':>9} {'to reach':>11}", "-" * 80, *map(_goal, measured)])
+            "\n".join([f"{'goals':<{_GOAL}} {'reached':>9} {'to reach':>11}", "-" * 80, *map(_goal, measured)])
         )
     return "\n\n".join(parts)
 
@@ -74,7 +75,7 @@ def _goal(goal: dict[str, Any]) -> str:
     option = f"\n  (with {goal['option']})" if goal["option"] else ""
     target = f"{sign} {goal['target']:g}"
     return (
-        f"{goal['name']:<{_NAME}} {number(goal['value']):>9} {target:>11} {goal['unit']:<8} {goal['verdict']}{option}"
+        f"{goal['name']:<{_GOAL}} {number(goal['value']):>9} {target:>11} {goal['unit']:<8} {goal['verdict']}{option}"
     )
 
 

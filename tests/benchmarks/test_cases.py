@@ -145,6 +145,14 @@ def test_operations_of_parts_add_up_and_the_reference_has_more() -> None:
     assert reference["motion"] > ours["motion"]
 
 
+def test_operations_count_where_only_parts_of_a_part_are_called() -> None:
+    counts = {"M.a.0.1": 2.0, "M.a.0.1.x": 2.0, "M.a.2": 3.0, "M.ab": 7.0, "Sound": 5.0, "M.b": 4.0, "M.b.0": 1.0}
+    assert flops._of(counts, "M.a", "Sequential") == 5
+    assert flops._of(counts, "M.b", "Linear") == 4
+    assert flops._of(counts, "M.sound", "Sound") == 5
+    assert flops._of(counts, "M.none", "None") == 0
+
+
 def test_stages_of_segmenting_run_on_a_video_with_sound(tmp_path: Path) -> None:
     from avseg.media.video import probe
 
