@@ -44,22 +44,38 @@ class House:
     typed: bool
 
 
-class Halt:
-    """Says to a run that its person wants no more of it."""
+class _Halts:
+    """Which visitors want no more of the run that is under way."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self._asked: set[str] = set()
+
+    def ask(self, request: gr.Request) -> tuple[Any, Any]:
+        """Somebody pressed Stop."""
+        self._asked.add(str(request.session_hash))
+        return pieces.note("Stopped."), gr.update(interactive=False)
+
+    def begin(self, request: gr.Request) -> Callable[[], bool]:
+        """A run begins; the function says whether it was asked to stop."""
+        session = str(request.session_hash)
+        self._asked.discard(session)
+        return lambda: session in self._asked
 
 
 class _Stopped(Exception):
     pass
 
 
+# Answers that come at once need no queue. gradio's queue may also lose an event that is sent just as the one before it
+# ends and closes their common stream; only what takes long is worth that.
+_AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
 def page(house: House) -> gr.Blocks:
     """The page for a house."""
     with gr.Blocks(title="avseg", analytics_enabled=False, delete_cache=(KEPT // 6, KEPT)) as blocks:
         state = gr.State(None, time_to_live=KEPT, delete_callback=_forget)
-        halt = gr.State(Halt)
+        halts = _Halts()
         gr.HTML(
             "<h1>avseg</h1><p>Which objects in this video make the sound? Everything happens on this machine; "
             "uploads and results are deleted after an hour.</p>",
@@ -73,16 +89,15 @@ def page(house: House) -> gr.Blocks:
             shown = _Shown.build()
         everything = [state, asked.message, asked.stop, video, found, *shown.all()]
         going = asked.go.click(
-            _runner(house),
-            [asked.video, asked.model, asked.fps, asked.start, asked.end, halt, state],
+            _runner(house, halts),
+            [asked.video, asked.model, asked.fps, asked.start, asked.end, state],
             everything,
             show_progress_on=[video],
             concurrency_limit=1,
             concurrency_id="model",
             api_visibility="private",
         )
-        stopping: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        asked.stop.click(_halted, halt, [asked.message, asked.stop], cancels=[going], **stopping)
+        asked.stop.click(halts.ask, None, [asked.message, asked.stop], cancels=[going], **_AT_ONCE)
         _look(shown, state, asked.message, video)
     return blocks
 
@@ -193,8 +208,8 @@ class _Shown:
 
 def _look(shown: _Shown, state: Any, message: Any, video: Any) -> None:
     """What happens while a person looks: pictures follow at once, files on request."""
-    quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-    quick["trigger_mode"] = "always_last"  # what was asked while one answer is under way is asked once, at its end
+    # What is asked while an answer is under way is asked once, at its end.
+    quick = {**_AT_ONCE, "trigger_mode": "always_last"}
     given = [state, shown.threshold, shown.score]
     shown.strip.select(_choose, given, [shown.moment, message], **quick)
     shown.threshold.input(_moved, given, [shown.moment, shown.redraw, message], **quick)
@@ -210,7 +225,7 @@ def _look(shown: _Shown, state: Any, message: Any, video: Any) -> None:
     )
 
 
-def _runner(house: House) -> Callable[..., Iterator[tuple[Any, ...]]]:
+def _runner(house: House, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ...]]]:
     """What the button does: a generator whose first values show what was found, and whose last bring the files."""
 
     def run(
@@ -219,16 +234,16 @@ def _runner(house: House) -> Callable[..., Iterator[tuple[Any, ...]]]:
         fps: float | None,
         start: float | None,
         end: float | None,
-        halt: Halt,
         before: Visit | None,
+        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
     ) -> Iterator[tuple[Any, ...]]:
-        halt.asked = False
+        stopped = halts.begin(request)
         _forget(before)
 
         def tell(title: str) -> Callable[[int, int], None]:
             def told(done: int, total: int) -> None:
-                if halt.asked:
+                if stopped():
                     raise _Stopped
                 progress((done, total), desc=title, unit="moments")
 
@@ -340,11 +355,6 @@ def _present(visit: Visit | None) -> Visit:
     if visit is None or not visit.there():
         raise AvsegError(_GONE)
     return visit
-
-
-def _halted(halt: Halt) -> tuple[Any, Any]:
-    halt.asked = True
-    return pieces.note("Stopped."), gr.update(interactive=False)
 
 
 def _forget(visit: Visit | None) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,25 @@ class Person:
 
 
 @pytest.fixture
-def person(chromium: Any, house: Served) -> Iterator[Person]:
-    somebody = Person(chromium, house)
-    yield somebody
-    somebody.leave()
+def invite(chromium: Any, house: Served, went_wrong: Callable[[], bool], tmp_path: Path) -> Iterator[Any]:
+    """A function that brings another person to the page. When the test has failed, it is pictured how they left it."""
+    people: list[Person] = []
+
+    def bring(**more: Any) -> Person:
+        people.append(Person(chromium, house, **more))
+        return people[-1]
+
+    yield bring
+    for number, somebody in enumerate(people):
+        if went_wrong():
+            somebody.picture(f"failed-{tmp_path.name}-{number}", tmp_path)
+            print(somebody.complaints, somebody.page.inner_text("body"))
+        somebody.leave()
+
+
+@pytest.fixture
+def person(invite: Any) -> Person:
+    return invite()
 
 
 def tinted(pixels: np.ndarray, frame: np.ndarray, number: int, mirrored: bool = False) -> bool:
@@ -282,7 +297,7 @@ def test_limits_are_told(person: Person, tmp_path: Path) -> None:
     assert large.stat().st_size > 2**20
     person.clear()
     person.page.set_input_files("#given input[type=file]", large)
-    person.page.wait_for_selector("text=/maximum allowed size of 1 mb: .large.mp4/i")
+    person.page.wait_for_selector("text=/maximum allowed size of 1.0 Mb/")
     person.picture("too-large", tmp_path)
 
 
@@ -317,8 +332,8 @@ def test_a_run_is_stopped(person: Person, tmp_path: Path) -> None:
     assert "bars.mp4: 3.0 s" in person.page.inner_text("#facts")
 
 
-def test_two_people_at_once_get_their_own(chromium: Any, house: Served, tmp_path: Path) -> None:
-    people = {"left": Person(chromium, house), "right": Person(chromium, house)}
+def test_two_people_at_once_get_their_own(invite: Any, tmp_path: Path) -> None:
+    people = {"left": invite(), "right": invite()}
     frames = {}
     for name, somebody in people.items():
         frames[name] = write_bars(tmp_path / f"{name}.mp4", mirrored=name == "left")
@@ -345,14 +360,11 @@ def test_two_people_at_once_get_their_own(chromium: Any, house: Served, tmp_path
     assert [tinted(people["right"].moment(), frames["right"], n) for n in range(3)] == [False, True, True]
     for somebody in people.values():
         assert somebody.complaints == []
-        somebody.leave()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (420, "light"), (420, "dark")])
-def test_a_sample_is_looked_at_on_any_screen(
-    chromium: Any, house: Served, tmp_path: Path, width: int, scheme: str
-) -> None:
-    somebody = Person(chromium, house, color_scheme=scheme)
+def test_a_sample_is_looked_at_on_any_screen(invite: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    somebody = invite(color_scheme=scheme)
     somebody.page.set_viewport_size({"width": width, "height": 860})
     somebody.picture(f"empty-{width}-{scheme}", tmp_path)
     somebody.page.get_by_role("button", name="Sample: taking turns").click()
@@ -368,4 +380,3 @@ def test_a_sample_is_looked_at_on_any_screen(
     dark = somebody.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
     assert somebody.complaints == []
-    somebody.leave()
