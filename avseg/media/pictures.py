@@ -13,6 +13,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -354,7 +355,8 @@ def _rgb(frame: VideoFrame, converter: VideoReformatter) -> np.ndarray:
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     """Signs (a, b, c, d) of the quarter turn and mirroring nearest to what the file asks for."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    # Not frame.side_data, which makes a circle of references: frames would stay in memory until Python looks for such.
+    data: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     if data is None:
         return 1, 0, 0, 1
     matrix = np.frombuffer(bytes(data), dtype=np.int32)[:9].astype(float)

@@ -1,11 +1,14 @@
 """Pictures that no moment shows are not decoded, and those that are shown are the right ones."""
 
+import gc
+
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from media_files import MediaMaker, number_of
 
 from avseg.media.pictures import PictureReader
-from avseg.media.video import _Cursor, iter_pairs, iter_shown, read_frames
+from avseg.media.video import _Cursor, iter_frames, iter_pairs, iter_shown, read_frames
 
 
 @pytest.mark.parametrize("bframes", [0, 3])
@@ -31,3 +34,16 @@ def test_the_last_picture_has_its_true_neighbour_after_skipping(make: MediaMaker
     assert last.time == pytest.approx(2.5)
     assert (number_of(last.frame), number_of(last.neighbour)) == (60, 59)
     assert last.step == pytest.approx(-1 / 24, abs=1e-3)
+
+
+def test_frames_are_let_go_at_once(make: MediaMaker) -> None:
+    path = make.video("clip.mp4", np.arange(60) / 24, rate=24)
+    gc.collect()
+    gc.disable()  # nothing may wait for it: a frame of a large video is megabytes
+    try:
+        before = sum(isinstance(item, VideoFrame) for item in gc.get_objects())
+        for _ in iter_frames(path):
+            alive = sum(isinstance(item, VideoFrame) for item in gc.get_objects()) - before
+            assert alive < 10
+    finally:
+        gc.enable()
