@@ -111,22 +111,27 @@ class DataConfig:
 
     Attributes:
         root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
-        subset: ``s4`` (single source, one labelled frame in five) or ``ms3`` (multiple sources, all labelled).
+        subset: ``s4`` (single source, one labelled frame in five), ``ms3`` (multiple sources, all labelled), or
+            ``both``: the labelled frames of the two in one permutation, the distant frames of S4 and, where
+            ``MS3_Extend`` is there and clips are single frames, MS3's; validation is over the videos of both.
         labelled: A text file with one training video's name per line: only their labels are used, and every other
-            training frame of S4 becomes a distant frame. None uses all labels.
+            training frame of S4 becomes a distant frame. None uses all labels. With ``both`` a name counts in either
+            subset.
         distant_root: Folder of MS3's distant frames in the form of ``MS3_Extend``; None looks for ``ROOT/MS3_Extend``.
         flow: ``computed`` reads the flow that ``avseg data prepare`` wrote, ``published`` UFE's 8-bit trees.
-        cache: Keep decoded clips in memory. Of use where the training set is small.
-        workers: Processes that load clips; 0 loads in the main process.
+        store: Where decoded clips are kept as memory-mapped arrays: ``auto`` is ``.avseg/store`` beside the data (where
+            that can't be written to, files are read in every epoch), ``off`` is nowhere, anything else is a folder.
+        workers: How many load clips ahead: threads with the store (None is 1, which is plenty), processes without it
+            (None is one a core, up to 4; 0 is one thread).
     """
 
     root: str = ""
-    subset: Literal["s4", "ms3"] = "s4"
+    subset: Literal["s4", "ms3", "both"] = "s4"
     labelled: str | None = None
     distant_root: str | None = None
     flow: Literal["computed", "published"] = "computed"
-    cache: bool = False
-    workers: int = 2
+    store: str = "auto"
+    workers: int | None = None
 
 
 @dataclass
@@ -202,6 +207,7 @@ class OptimConfig:
         accumulate: Steps whose gradients are summed before weights move.
         epochs: Passes over the (full) labelled set.
         clip_norm: Largest gradient norm, or None.
+        fused: Whether all weights move in one pass of one kernel, where the device has one; rounding differs.
         freeze_image_encoder: Epochs during which the image encoder stays as it is.
     """
 
@@ -214,6 +220,7 @@ class OptimConfig:
     accumulate: int = 1
     epochs: int = 15
     clip_norm: float | None = None
+    fused: bool = True
     freeze_image_encoder: int = 0
 
 
@@ -228,6 +235,9 @@ class RunConfig:
         devices: ``auto`` or a number of devices on each machine.
         nodes: Machines.
         precision: ``32-true`` or ``bf16-mixed``.
+        channels_last: Whether convolutions work on maps whose channels lie together: best for a GPU in bf16.
+        compile: Whether the model is compiled (`torch.compile`): minutes at the start, faster steps on a GPU. On a CPU
+            the plain formulas that it compiles are slower than the models' own.
         validate_every: Epochs between validations; each also writes the checkpoints.
         resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one.
         progress: Whether to draw a progress bar.
@@ -239,6 +249,8 @@ class RunConfig:
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    channels_last: bool = False
+    compile: bool = False
     validate_every: int = 1
     resume: bool = False
     progress: bool = True

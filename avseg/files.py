@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_UMASK = threading.Lock()
 
 
 @contextmanager
@@ -57,6 +60,8 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    # It can only be read by setting it, and it is the whole process's.
+    with _UMASK:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

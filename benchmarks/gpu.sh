@@ -23,16 +23,50 @@ arm() {
     shift
     if [ -f "$OUT/$name/run.json" ]; then echo "done: $name"; return; fi
     timeout "$LIMIT" "$AVSEG" train --config configs/demo.yaml --data.root "$OUT/full" --run.out "$OUT/$name" \
-        --run.resume true --run.accelerator gpu --run.precision bf16-mixed --run.validate_every 1 --data.workers 8 \
-        --data.cache false --model.width 128 --model.inputs.image_size 224 --optim.batch_size 24 --optim.epochs 60 \
+        --run.resume true --run.accelerator gpu --run.precision bf16-mixed --run.validate_every 1 \
+        --model.width 128 --model.inputs.image_size 224 --optim.batch_size 24 --optim.epochs 60 \
         --ufe.burn_in 10 "$@"
     "$AVSEG" evaluate "$OUT/$name" --data.root "$OUT/full" --data.subset s4 --data.split test --json "$OUT/$name.json"
+}
+
+# Speed and memory, group by group, so that what is cut off loses one group alone.
+bench() {
+    local group
+    for group in attention forward step; do
+        if [ -f "$OUT/bench-$group.json" ]; then continue; fi
+        timeout "$LIMIT" "$AVSEG" bench --device cuda --only "$group" --options eager,channels_last,bf16,bf16+compile \
+            --json "$OUT/bench-$group.json"
+        return
+    done
+    echo "done: bench; then: python -m avseg.benchmarks.document $OUT/bench-*.json docs/speed.md"
+}
+
+# The shipped model on more scenes and for more steps than a CPU had time for; weigh its size and its
+# scores against avseg/shipped/README.md before it takes that one's place.
+shipped() {
+    local root=$OUT/scenes
+    [ -d "$OUT/stamps" ] || "$AVSEG" data stamps "$OUT/stamps"
+    timeout "$LIMIT" "$AVSEG" data synth "$root" --subset s4 --edition small --videos 5000 --val 100 --test 200 \
+        --seed 300 --objects "$OUT/stamps"
+    timeout "$LIMIT" "$AVSEG" data synth "$root" --subset ms3 --edition small --videos 2000 --val 100 --test 200 \
+        --seed 301 --objects "$OUT/stamps"
+    timeout "$LIMIT" "$AVSEG" data prepare "$root"
+    timeout "$LIMIT" "$AVSEG" train --config configs/shipped.yaml --data.root "$root" --run.out "$OUT/shipped" \
+        --run.resume true --run.accelerator gpu --run.precision bf16-mixed --run.channels_last true \
+        --optim.batch_size 64 --optim.epochs 32 --ufe.burn_in 12
+    for subset in s4 ms3; do
+        "$AVSEG" evaluate "$OUT/shipped" --data.root "$root" --data.subset "$subset" --data.split test \
+            --json "$OUT/shipped-$subset.json"
+    done
 }
 OFF=(--model.neighbouring_frames false --ufe.distant_frames false)
 
 case "${1:-list}" in
 list)
     cat <<'LIST'
+sync          prove that a training step never waits for the GPU
+bench         speed and memory on the GPU against the plain reference, a group at a time
+shipped       a better model for the package: its configuration on more scenes, for longer
 data          write and prepare the full edition (CPU)
 calibrate     the full edition: baseline, deaf and blind, without UFE; freeze it before the next steps
 baseline-S    Table 5 on the full edition, seed S: supervised baseline
@@ -41,6 +75,9 @@ df-S          the same with distant frames
 nf+df-S       the same with both
 LIST
     ;;
+sync) timeout "$LIMIT" "$PYTHON" -m pytest tests/training/test_options.py -k never_waited ;;
+bench) bench ;;
+shipped) shipped ;;
 data) data ;;
 calibrate)
     timeout "$LIMIT" "$PYTHON" benchmarks/calibrate.py "$OUT/full" "$OUT/calibration" --run.accelerator=gpu \

@@ -1,5 +1,6 @@
 """A small AVSBench on disk for tests: real mp4 files with an AAC track, masks and CSVs, in the published layout."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -146,3 +147,8 @@ def _make_distant(folder: Path, count: int, size: int) -> Sequence[DistantFrame]
         write_mp4(layout.raw_video(frame), number=n + 3, seconds=3, size=(size, size))
     write_distant_index(folder, frames)
     return frames
+
+
+def hears_ctrl_c() -> None:
+    """In a process that is about to start: heed SIGINT, also where the tests themselves run in a shell's background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -104,7 +104,7 @@ VIDEOS: dict[Callable[[Path], None], str] = {
     truncated_with_its_index_first: "is cut off after 1.",
     silent: "has no sound track: give a video with sound",
     sound_alone: "has no picture track: name a video",
-    folder: "is a folder: name one video",
+    folder: "is a folder without videos: name a video, a folder of videos, or a folder of numbered pictures",
     playlist: "isn't a video",
     lambda path: None: "doesn't exist: check the path",
 }

@@ -26,14 +26,17 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("avseg.training",),
     ("avseg.inference",),
     ("avseg.app", "avseg.demo", "avseg.doctor"),
+    ("avseg.benchmarks",),
     ("avseg.commands",),
     ("avseg.cli",),
     ("avseg", "avseg.__main__"),  # the front door: names for those outside
 )
 LONGEST = 400  # lines of a file
+# avseg/benchmarks is a link to a folder of the repository, which rglob does not follow everywhere.
+FILES = [*PACKAGE.rglob("*.py"), *(PACKAGE / "benchmarks").glob("*.py")]
 MODULES = {
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
+    for path in sorted(set(FILES))
 }
 
 

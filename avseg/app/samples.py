@@ -12,6 +12,7 @@ from avseg import __version__
 from avseg.files import whole_file
 
 SIZE = 320  # pixels of both sides
+EDITION = "small"  # whose scenes the model that comes with avseg has learned from; with these seeds it saw none
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Sample:
     title: str
     subset: str
     seed: int
-    knobs: tuple[tuple[str, Any], ...] = (("objects_per_scene", (3, 3)), ("occlusion", 0.0))
+    knobs: tuple[tuple[str, Any], ...] = ()
 
 
 SAMPLES = (
@@ -40,7 +41,7 @@ SAMPLES = (
         "Sample: taking turns",
         "ms3",
         3,
-        (("objects_per_scene", (3, 3)), ("occlusion", 0.0), ("silent_seconds", 0.4)),
+        (("silent_seconds", 0.4),),
     ),
 )
 
@@ -63,7 +64,7 @@ def sample_file(sample: Sample, folder: Path | None = None) -> Path:
     from avseg.data.synthetic.write import scene_video, video_file
 
     folder = samples_folder() if folder is None else folder
-    knobs = make_knobs("full", size=SIZE, **dict(sample.knobs))
+    knobs = make_knobs(EDITION, size=SIZE, **dict(sample.knobs))
     counts = {"train": 0, "val": 0, "test": 1}
     made_of = benchmark_hash(knobs, load_objects(None, knobs.categories), sample.subset, sample.seed, counts)
     path = folder / f"{__version__}-{made_of}" / f"{sample.name}.mp4"
@@ -72,6 +73,7 @@ def sample_file(sample: Sample, folder: Path | None = None) -> Path:
             return path
         with tempfile.TemporaryDirectory(prefix="avseg-sample-") as scratch:
             settings: dict[str, Any] = {"videos": 1, "val": 0, "test": 1, "size": SIZE, "workers": 1}
+            settings["edition"] = EDITION
             write_benchmark(scratch, sample.subset, seed=sample.seed, **settings, **dict(sample.knobs))
             record = read_scenes(scratch, sample.subset)[0]
             with whole_file(path) as temporary:

@@ -15,10 +15,10 @@ def app_parser() -> Parser:
         "take video and masks home. It asks no other machine for anything and works offline; uploads and results are "
         "deleted after an hour. The model that comes with avseg knows generated scenes, not the world: for real videos "
         "give weights that learned from real ones.",
-        "avseg app\navseg app --model runs/demo/ufe --max-seconds 300",
+        "avseg app\navseg app --checkpoint runs/demo/ufe --max-seconds 300",
     )
     parser.add_argument(
-        "--model", type=str | None, help="folder of a trained model, or a .ckpt of a run; avseg's own if not given"
+        "--checkpoint", type=str | None, help="folder of a trained model, or a .ckpt of a run; avseg's own if not given"
     )
     parser.add_argument("--host", type=str, default="127.0.0.1", help="address to listen on; 0.0.0.0 lets others in")
     parser.add_argument("--port", type=NonNegativeInt, default=7860, help="port to listen on; 0 for any that is free")
@@ -36,7 +36,7 @@ def app(options: Any) -> int:
 
     serve(
         Options(
-            model=options.model,
+            model=options.checkpoint,
             host=options.host,
             port=int(options.port),
             limits=Limits(float(options.max_seconds), float(options.max_megabytes)),

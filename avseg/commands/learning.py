@@ -70,10 +70,11 @@ def train(options: Any) -> int:
 
     result = train_model(config)
     print(f"{result.folder}: {result.steps} steps, {result.seconds:.0f} s")
-    print(
-        f"next: avseg evaluate {result.folder} --data.root {config.data.root} "
-        f"--data.subset {config.data.subset} --data.split test"
-    )
+    for subset in ("s4", "ms3") if config.data.subset == "both" else (config.data.subset,):
+        print(
+            f"next: avseg evaluate {result.folder} --data.root {config.data.root} --data.subset {subset} "
+            "--data.split test"
+        )
     return 0
 
 

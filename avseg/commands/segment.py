@@ -20,14 +20,15 @@ def segment_parser() -> Parser:
         "PATH [PATH ...] [options]",
         "Mark what sounds in videos. Of each it writes OUT/NAME.mp4, the video with its sound and the masks drawn over "
         "it, OUT/NAME/masks/*.png, one mask a moment, and OUT/NAME/moments.json. A video that can't be segmented is "
-        "named, and the others go on; the exit code is 0 if all is well and 1 if any failed.",
+        "named, and the others go on; the exit code is 0 if all is well and 1 if any failed. The model that comes with "
+        "avseg knows generated scenes, not the world: for real videos give weights that learned from real ones.",
         "avseg segment concert.mp4\n"
         "avseg segment films/ 'clips/**/*.mov' --fps 10 --save video,coco --out found\n"
         "avseg segment concert.mp4 --checkpoint runs/demo/ufe --start 60 --end 90 \\\n"
         "    --threshold 0.4 --smoothing 0.4",
     )
     parser.add_argument(
-        "paths",
+        "path",
         metavar="PATH",
         nargs="+",
         type=str,
@@ -78,7 +79,7 @@ def segment_parser() -> Parser:
         help="a pixel enters a mask at the threshold plus this and leaves it at the threshold less this",
     )
     parser.add_argument(
-        "--frame-rate", type=PositiveFloat | None, metavar="RATE", help="of folders of pictures, in pictures a second"
+        "--frame_rate", type=PositiveFloat | None, metavar="RATE", help="of folders of pictures, in pictures a second"
     )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist, which are kept otherwise")
@@ -96,7 +97,7 @@ def segment(options: Any) -> int:
 
     save = kinds_of(kind.strip() for kind in options.save.split(",") if kind.strip())
     smoothing = Smoothing(options.smoothing, options.hysteresis)
-    inputs = find_inputs(options.paths)
+    inputs = find_inputs(options.path)
     model_errors: list[AvsegError] = []
 
     @cache
@@ -124,6 +125,11 @@ def segment(options: Any) -> int:
             note(text)
         done.append((item, report))
     _tell(done)
+    if options.checkpoint is None and any(report is not None and not report.skipped for _, report in done):
+        note(
+            "The model that comes with avseg knows generated scenes, not the world: for real videos give a model that "
+            "learned from real ones (--checkpoint; see `avseg models`)."
+        )
     return FAILED if any(report is None for _, report in done) else 0
 
 

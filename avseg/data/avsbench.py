@@ -55,6 +55,7 @@ __all__ = [
     "Layout",
     "Subset",
     "Video",
+    "fit_of",
     "frame_times",
     "label_subset",
     "labelled_frames",
@@ -113,7 +114,7 @@ def load_clip(
         raise ValueError(f"frames must be numbers in 1..{FRAMES}, not {list(frames)}")
     images = [read_image(layout.frame(video, k)) for k in frames]
     sizes = [(image.shape[1], image.shape[0]) for image in images]
-    fit = _fit(inputs, layout.video_sizes, video.name)
+    fit = fit_of(layout, video.name, inputs)
     flows = [
         _read_flow(layout.flow(video, k), layout.published_flow(video, k), size, inputs, flow)
         for k, size in zip(frames, sizes, strict=True)
@@ -141,10 +142,29 @@ def load_distant_clip(
     """
     image = read_image(layout.image(frame))
     size = (image.shape[1], image.shape[0])
-    fit = _fit(inputs, layout.video_sizes, frame.name)
+    fit = fit_of(layout, frame.name, inputs)
     motion = _read_flow(layout.flow(frame), layout.published_flow(frame), size, inputs, flow)
     examples = _read_log_mel(layout.log_mel(frame))[:1]
     return _clip(fit, [image], [motion], [None], examples, frame.name, "", np.zeros(1))
+
+
+def fit_of(layout: Layout | DistantLayout, name: str, inputs: InputConfig) -> Fit:
+    """Where the pictures of a video or distant frame come to lie in the square that a model sees.
+
+    Raises:
+        AvsegError: ``letterbox`` needs the size of the raw video, and the list of sizes doesn't give it.
+    """
+    if inputs.resize == "stretch":
+        return Fit.stretch(inputs.image_size)
+    sizes = layout.video_sizes
+    modified = sizes.stat().st_mtime_ns if sizes.is_file() else 0
+    size = _sizes(sizes, modified).get(name)
+    if size is None:
+        raise AvsegError(
+            f"{sizes} does not give the size of {name}, which letterbox needs: run `avseg data prepare` "
+            "with the raw videos in place, or choose --model.inputs.resize stretch."
+        )
+    return Fit.letterbox(inputs.image_size, *size)
 
 
 def _clip(
@@ -177,19 +197,6 @@ def _clip(
         category=category,
         times=torch.from_numpy(times),
     )
-
-
-def _fit(inputs: InputConfig, sizes: Path, name: str) -> Fit:
-    if inputs.resize == "stretch":
-        return Fit.stretch(inputs.image_size)
-    modified = sizes.stat().st_mtime_ns if sizes.is_file() else 0
-    size = _sizes(sizes, modified).get(name)
-    if size is None:
-        raise AvsegError(
-            f"{sizes} does not give the size of {name}, which letterbox needs: run `avseg data prepare` "
-            "with the raw videos in place, or choose --model.inputs.resize stretch."
-        )
-    return Fit.letterbox(inputs.image_size, *size)
 
 
 @lru_cache(maxsize=4)

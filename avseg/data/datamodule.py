@@ -4,60 +4,42 @@ There is no sampler state: `StepDataset` turns the number of a step into its bat
 any step, every arm of a comparison sees the same labelled clips, and worker processes share out whole steps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from avseg.config import Config, InputConfig
+from avseg.data.assemble import stored_batch
 from avseg.data.avsbench import (
     FRAMES,
-    DistantFrame,
     DistantLayout,
     FlowSource,
     Layout,
     Subset,
-    Video,
-    labelled_frames,
     load_clip,
-    load_distant_clip,
-    read_distant_index,
-    read_index,
-    read_label_subset,
 )
-from avseg.data.clip import Clip, DistantBatch, LabelledBatch, TrainBatch, collate
-from avseg.data.loader import ordered_loader
+from avseg.data.clip import Batch, DistantBatch, LabelledBatch, TrainBatch, collate
+from avseg.data.items import DistantItem, LabelledItem, check_files, layouts_of, load_item, training_items, whole_videos
+from avseg.data.loader import Batches, ordered_loader
+from avseg.data.pool import cores
+from avseg.data.stills import Still
+from avseg.data.store import Store
 from avseg.errors import AvsegError
 
+Embeddings = Mapping[Layout | DistantLayout, Mapping[str, Tensor]]
+"""Audio embeddings by layout and name: ``(5, 128)`` of a video, ``(1, 128)`` of one of MS3's distant frames."""
+
+B = TypeVar("B", bound=Batch)
+
 _LABELLED_STREAM, _DISTANT_STREAM = 0, 1
-
-
-@dataclass(frozen=True)
-class LabelledItem:
-    """Frames of a video that make one labelled clip."""
-
-    video: Video
-    frames: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class DistantItem:
-    """Frames that make one distant clip.
-
-    Attributes:
-        source: A training video, or one of MS3's distant frames.
-        frames: Numbers k of a video's frames; empty for MS3's distant frames.
-        excluded: Frames among them whose label is used: ``valid`` is False there.
-    """
-
-    source: Video | DistantFrame
-    frames: tuple[int, ...] = ()
-    excluded: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,26 +48,22 @@ class TrainingData:
 
     Attributes:
         config: The run's configuration.
-        layout: Where the subset lies.
-        distant_layout: Where MS3's distant frames lie; None for S4 and without distant frames.
-        labelled_items: Labelled clips, in the order of the index.
+        labelled_items: Labelled clips, in the order of the index; with both subsets S4's come first.
         distant_items: Distant clips; empty without distant frames.
         full_size: Labelled clips when all labels are used; the length of an epoch, whatever ``data.labelled`` says.
         rank, world_size: Which of how many training processes this is.
-        embeddings: Audio embeddings ``(5, 128)`` by video, or None.
-        distant_embeddings: ``(1, 128)`` by name of MS3's distant frames, or None.
+        embeddings: See `Embeddings`; or None.
+        store: What clips are read from; None: their files.
     """
 
     config: Config
-    layout: Layout
-    distant_layout: DistantLayout | None
     labelled_items: tuple[LabelledItem, ...]
     distant_items: tuple[DistantItem, ...]
     full_size: int
     rank: int = 0
     world_size: int = 1
-    embeddings: Mapping[str, Tensor] | None = None
-    distant_embeddings: Mapping[str, Tensor] | None = None
+    embeddings: Embeddings | None = None
+    store: Store | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -108,22 +86,27 @@ class TrainingData:
         return self.config.data.flow if self.config.model.neighbouring_frames else "none"
 
     @property
-    def videos(self) -> list[Video]:
-        """The videos that training reads, each once: those of labelled clips, then those of distant ones."""
-        sources = [item.video for item in self.labelled_items]
-        sources += [item.source for item in self.distant_items if isinstance(item.source, Video)]
-        return list(dict.fromkeys(sources))
+    def stills(self) -> list[Still]:
+        """The frames that training reads, each once: those of labelled clips, then those of distant ones."""
+        items: list[LabelledItem | DistantItem] = [*self.labelled_items, *self.distant_items]
+        return list(dict.fromkeys(still for item in items for still in item.stills))
 
     @property
-    def distant_frames(self) -> list[DistantFrame]:
-        """MS3's distant frames that training reads."""
-        return [item.source for item in self.distant_items if isinstance(item.source, DistantFrame)]
+    def validation_items(self) -> list[LabelledItem]:
+        """The validation videos of the run's subsets; with both, S4's come first.
 
-    def with_embeddings(
-        self, embeddings: Mapping[str, Tensor], distant_embeddings: Mapping[str, Tensor] | None = None
-    ) -> "TrainingData":
+        Raises:
+            AvsegError: a faulty index, or no validation videos.
+        """
+        return [item for layout in layouts_of(self.config.data) for item in whole_videos(layout, "val")]
+
+    def with_embeddings(self, embeddings: Embeddings) -> "TrainingData":
         """The same data whose clips also carry ``audio`` (see `avseg.data.embeddings`)."""
-        return replace(self, embeddings=embeddings, distant_embeddings=distant_embeddings)
+        return replace(self, embeddings=embeddings)
+
+    def with_store(self, store: Store | None) -> "TrainingData":
+        """The same data read from memory-mapped arrays (see `avseg.data.store`)."""
+        return replace(self, store=store)
 
     def labelled_indices(self, step: int) -> list[int]:
         """Which of ``labelled_items`` this process sees at ``step``, whatever else the run does."""
@@ -139,14 +122,33 @@ class TrainingData:
             return []
         return self._indices(_DISTANT_STREAM, step - self.burn_in_steps, len(self.distant_items))
 
-    def loader(self, first_step: int = 0, last_step: int | None = None) -> DataLoader:
-        """Batches of steps ``first_step`` up to, not including, ``last_step`` (None: the end), one `TrainBatch` each.
-
-        With worker processes each holds its own copy of ``data.cache``, which is therefore of most use with
-        ``data.workers`` 0.
-        """
+    def loader(self, first_step: int = 0, last_step: int | None = None) -> Batches:
+        """One `TrainBatch` for each step from ``first_step`` up to, not including, ``last_step`` (None: the end)."""
         last_step = self.total_steps if last_step is None else last_step
-        return ordered_loader(StepDataset(self), range(first_step, last_step), self.config.data.workers)
+        return self.ordered(StepDataset(self), range(first_step, last_step))
+
+    def ordered(self, dataset: Dataset, order: range) -> Batches:
+        """A loader of ``dataset[i]`` for every i of ``order`` with ``data.workers``: threads where there is a store."""
+        workers = self.config.data.workers
+        if workers is None:
+            workers = 1 if self.store is not None else min(4, cores())
+        return ordered_loader(dataset, order, workers, threads=self.store is not None)
+
+    def batch(self, items: Sequence[LabelledItem | DistantItem], kind: type[B]) -> B:
+        """Load some items as one batch.
+
+        Raises:
+            AvsegError: a file is missing or faulty.
+        """
+        inputs = self.config.model.inputs
+        if self.store is not None:
+            batch = stored_batch(self.store, items, inputs.image_size, kind)
+        else:
+            batch = collate([load_item(item, inputs, self.flow) for item in items], kind)
+        if self.embeddings is None:
+            return batch
+        rows = [self.embeddings[item.layout][item.source.name][[k - 1 for k in item.frames]] for item in items]
+        return replace(batch, audio=torch.stack(rows))
 
     def _indices(self, stream: int, step: int, size: int) -> list[int]:
         batch = self.config.optim.batch_size
@@ -156,11 +158,7 @@ class TrainingData:
 
 
 def training_data(
-    config: Config,
-    rank: int = 0,
-    world_size: int = 1,
-    embeddings: Mapping[str, Tensor] | None = None,
-    distant_embeddings: Mapping[str, Tensor] | None = None,
+    config: Config, rank: int = 0, world_size: int = 1, embeddings: Embeddings | None = None
 ) -> TrainingData:
     """The data of a training run.
 
@@ -170,39 +168,14 @@ def training_data(
         AvsegError: a faulty or missing index, file or folder; no distant frames where ``ufe.distant_frames`` asks for
             some; a number of frames per clip that isn't 1 or 5.
     """
-    if config.model.frames_per_clip not in (1, FRAMES):
-        raise AvsegError(
-            f"model.frames_per_clip is {config.model.frames_per_clip}: AVSBench's clips have 1 or {FRAMES}."
-        )
+    length = config.model.frames_per_clip
+    if length not in (1, FRAMES):
+        raise AvsegError(f"model.frames_per_clip is {length}: AVSBench's clips have 1 or {FRAMES}.")
     if not config.data.root:
         raise AvsegError("data.root is not set: give the folder that holds Single-source/ and Multi-sources/.")
-    layout = Layout(config.data.root, config.data.subset)
-    index = read_index(layout.root, layout.subset)
-    videos = [video for video in index if video.split == "train"]
-    if not videos:
-        raise AvsegError(f"{layout.index} lists no training videos: their split should be train.")
-    names = {video.name for video in videos}
-    if config.data.labelled is not None:
-        names = read_label_subset(config.data.labelled, videos)
-    items = _labelled_items(videos, config.model.frames_per_clip)
-    distant_layout, distant_items = None, []
-    if config.ufe.distant_frames and layout.subset == "s4":
-        distant_items = _s4_distant_items(videos, names, config.model.frames_per_clip)
-    elif config.ufe.distant_frames:
-        distant_layout, distant_items = _ms3_distant_items(config, layout)
-    data = TrainingData(
-        config=config,
-        layout=layout,
-        distant_layout=distant_layout,
-        labelled_items=tuple(item for item in items if item.video.name in names),
-        distant_items=tuple(distant_items),
-        full_size=len(items),
-        rank=rank,
-        world_size=world_size,
-        embeddings=embeddings,
-        distant_embeddings=distant_embeddings,
-    )
-    _check_files(data)
+    labelled, distant, full_size = training_items(config.data, length, config.ufe.distant_frames)
+    data = TrainingData(config, tuple(labelled), tuple(distant), full_size, rank, world_size, embeddings)
+    check_files(data.stills, data.flow)
     return data
 
 
@@ -211,7 +184,6 @@ class StepDataset(Dataset[TrainBatch]):
 
     def __init__(self, data: TrainingData):
         self.data = data
-        self._cache: dict[LabelledItem | DistantItem, Clip] = {}
 
     def __getitem__(self, step: int) -> TrainBatch:
         """Load the clips of ``step``.
@@ -220,63 +192,41 @@ class StepDataset(Dataset[TrainBatch]):
             AvsegError: a file is missing or faulty.
         """
         data = self.data
-        labelled = [self._clip(data.labelled_items[i]) for i in data.labelled_indices(step)]
-        distant = [self._clip(data.distant_items[i]) for i in data.distant_indices(step)]
+        labelled = [data.labelled_items[i] for i in data.labelled_indices(step)]
+        distant = [data.distant_items[i] for i in data.distant_indices(step)]
         return TrainBatch(
             step=step,
-            labelled=collate(labelled, LabelledBatch),
-            distant=collate(distant, DistantBatch) if distant else None,
+            labelled=data.batch(labelled, LabelledBatch),
+            distant=data.batch(distant, DistantBatch) if distant else None,
         )
 
-    def _clip(self, item: LabelledItem | DistantItem) -> Clip:
-        clip = self._cache.get(item)
-        if clip is None:
-            clip = self._labelled_clip(item) if isinstance(item, LabelledItem) else self._distant_clip(item)
-            if self.data.config.data.cache:
-                self._cache[item] = clip
-        return clip
 
-    def _labelled_clip(self, item: LabelledItem) -> Clip:
-        data = self.data
-        clip = load_clip(data.layout, item.video, item.frames, data.config.model.inputs, data.flow)
-        return _with_audio(clip, data.embeddings, item.frames)
+class ValidationDataset(Dataset[LabelledBatch]):
+    """Video i of the validation videos -> its five frames as a `LabelledBatch` of one clip."""
 
-    def _distant_clip(self, item: DistantItem) -> Clip:
-        data = self.data
-        inputs = data.config.model.inputs
-        if isinstance(item.source, DistantFrame):
-            assert data.distant_layout is not None
-            clip = load_distant_clip(data.distant_layout, item.source, inputs, data.flow)
-            return _with_audio(clip, data.distant_embeddings, (1,))
-        clip = load_clip(data.layout, item.source, item.frames, inputs, data.flow, labelled=())
-        for row, k in enumerate(item.frames):
-            if k in item.excluded:
-                clip.valid[row] = False
-        return _with_audio(clip, data.embeddings, item.frames)
+    def __init__(self, data: TrainingData):
+        self.data, self.items = data, data.validation_items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> LabelledBatch:
+        return self.data.batch([self.items[i]], LabelledBatch)
 
 
 class EvaluationDataset(Dataset[LabelledBatch]):
-    """Video i of a split -> its five frames as a `LabelledBatch` of one clip."""
+    """Video i -> its five frames as a `LabelledBatch` of one clip, from the files."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        videos: Sequence[Video],
-        inputs: InputConfig,
-        flow: FlowSource,
-        hidden: bool,
-        embeddings: Mapping[str, Tensor] | None,
-    ):
-        self.layout, self.videos, self.inputs = layout, list(videos), inputs
-        self.flow, self.hidden, self.embeddings = flow, hidden, embeddings
+    def __init__(self, items: Sequence[LabelledItem], inputs: InputConfig, flow: FlowSource, hidden: bool):
+        self.items, self.inputs, self.flow, self.hidden = list(items), inputs, flow, hidden
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.items)
 
     def __getitem__(self, i: int) -> LabelledBatch:
-        frames = range(1, FRAMES + 1)
-        clip = load_clip(self.layout, self.videos[i], frames, self.inputs, self.flow, self.hidden)
-        return collate([_with_audio(clip, self.embeddings, frames)], LabelledBatch)
+        item = self.items[i]
+        clip = load_clip(item.layout, item.source, item.frames, self.inputs, self.flow, self.hidden)
+        return collate([clip], LabelledBatch)
 
 
 def evaluation_clips(
@@ -288,107 +238,35 @@ def evaluation_clips(
     *,
     flow: FlowSource = "computed",
     hidden: bool = False,
-    embeddings: Mapping[str, Tensor] | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> DataLoader:
+) -> Batches:
     """Every video of a split in the order of the index, one `LabelledBatch` of B = 1 and T = 5 each.
 
     Args:
         root, subset, split: Which videos.
         inputs: Of the model that will see them.
-        workers: Processes that load.
+        workers: Processes that load; 0: a thread.
         flow: Which flow; ``none`` for a model without the NF branch.
         hidden: Also read the generated benchmark's hidden masks (only S4's training split has any).
-        embeddings: Audio embeddings ``(5, 128)`` by video.
-        rank, world_size: Give every ``world_size``-th video, from the ``rank``-th on.
 
     Raises:
         AvsegError: a faulty index or an empty split; while iterating, a missing or faulty file.
     """
-    layout = Layout(root, subset)
-    videos = [video for video in read_index(root, subset) if video.split == split]
-    if not videos:
-        raise AvsegError(f"{layout.index} lists no videos of split {split!r}: choose one of those in its column split.")
-    dataset = EvaluationDataset(layout, videos, inputs, flow, hidden, embeddings)
-    return ordered_loader(dataset, range(rank, len(videos), world_size), workers)
+    items = whole_videos(Layout(root, subset), split)
+    return ordered_loader(EvaluationDataset(items, inputs, flow, hidden), range(len(items)), workers)
+
+
+def validation_clips(data: TrainingData) -> Batches:
+    """The validation videos of a training run as `evaluation_clips` has them.
+
+    Processes share them out: each gets every ``world_size``-th, from the ``rank``-th on.
+
+    Raises:
+        AvsegError: as `evaluation_clips`.
+    """
+    dataset = ValidationDataset(data)
+    return data.ordered(dataset, range(data.rank, len(dataset), data.world_size))
 
 
 @lru_cache(maxsize=8)
 def _permutation(seed: int, stream: int, turn: int, size: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed % 2**32, stream, turn]).permutation(size)
-
-
-def _with_audio(clip: Clip, embeddings: Mapping[str, Tensor] | None, frames: Sequence[int]) -> Clip:
-    if embeddings is None:
-        return clip
-    return replace(clip, audio=embeddings[clip.name][[k - 1 for k in frames]])
-
-
-def _labelled_items(videos: Sequence[Video], length: int) -> list[LabelledItem]:
-    if length == FRAMES:
-        return [LabelledItem(video, tuple(range(1, FRAMES + 1))) for video in videos]
-    return [LabelledItem(video, (k,)) for video in videos for k in labelled_frames(video)]
-
-
-def _s4_distant_items(videos: Sequence[Video], names: set[str], length: int) -> list[DistantItem]:
-    items = []
-    for video in videos:
-        used = labelled_frames(video) if video.name in names else ()
-        if length == FRAMES:
-            items.append(DistantItem(video, tuple(range(1, FRAMES + 1)), used))
-        else:
-            items += [DistantItem(video, (k,)) for k in range(1, FRAMES + 1) if k not in used]
-    return items
-
-
-def _ms3_distant_items(config: Config, layout: Layout) -> tuple[DistantLayout, list[DistantItem]]:
-    if config.model.frames_per_clip != 1:
-        raise AvsegError(
-            "MS3's distant frames are single frames: set model.frames_per_clip to 1, or ufe.distant_frames to false."
-        )
-    folder = Path(config.data.distant_root) if config.data.distant_root else layout.distant
-    if not folder.is_dir():
-        raise AvsegError(
-            f"{folder} does not exist, and ufe.distant_frames needs MS3's distant frames: name the folder of UFE's "
-            "MS3_Extend with --data.distant_root, or set ufe.distant_frames to false."
-        )
-    return DistantLayout(folder), [DistantItem(frame) for frame in read_distant_index(folder)]
-
-
-def _check_files(data: TrainingData) -> None:
-    checked: set[Path] = set()
-
-    def need(path: Path, mend: str) -> None:
-        if path not in checked and not path.is_file():
-            raise AvsegError(f"{path} does not exist: {mend}.")
-        checked.add(path)
-
-    prepare = f"run `avseg data prepare {data.layout.root}`"
-    restore = "restore the mask, or take its video out of the CSV"
-    for labelled in data.labelled_items:
-        for k in set(labelled.frames) & set(labelled_frames(labelled.video)):
-            need(data.layout.mask(labelled.video, k), restore)
-        _need_inputs(need, data, labelled.video, labelled.frames, prepare)
-    for distant in data.distant_items:
-        if isinstance(distant.source, Video):
-            _need_inputs(need, data, distant.source, distant.frames, prepare)
-        elif data.distant_layout is not None:
-            layout = data.distant_layout
-            motion = {"computed": (layout.flow(distant.source),), "published": layout.published_flow(distant.source)}
-            for path in (layout.image(distant.source), layout.log_mel(distant.source), *motion.get(data.flow, ())):
-                need(path, prepare)
-
-
-def _need_inputs(
-    need: Callable[[Path, str], None], data: TrainingData, video: Video, frames: Sequence[int], prepare: str
-) -> None:
-    layout = data.layout
-    need(layout.log_mel(video), prepare)
-    for k in frames:
-        need(layout.frame(video, k), prepare)
-        if data.flow == "computed":
-            need(layout.flow(video, k), prepare)
-        elif data.flow == "published":
-            for path in layout.published_flow(video, k):
-                need(path, "put UFE's published flow there, or use --data.flow computed")

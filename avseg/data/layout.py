@@ -109,6 +109,11 @@ class Layout:
         return self.root / ".avseg" / "embeddings"
 
     @property
+    def store(self) -> Path:
+        """Folder of the memory-mapped store."""
+        return self.root / ".avseg" / "store" / self.subset
+
+    @property
     def distant(self) -> Path:
         """Where MS3's distant frames are looked for unless told otherwise."""
         return self.root / "MS3_Extend"
@@ -195,6 +200,11 @@ class DistantLayout:
     def embeddings(self) -> Path:
         """Folder of computed audio embeddings."""
         return self.folder / ".avseg" / "embeddings"
+
+    @property
+    def store(self) -> Path:
+        """As `Layout.store`."""
+        return self.folder / ".avseg" / "store" / "distant"
 
     def raw_video(self, frame: DistantFrame) -> Path:
         """The unlabelled video."""

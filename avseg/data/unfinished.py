@@ -13,13 +13,18 @@ except ImportError:  # not on Windows
 
 
 @contextmanager
-def working_in(marker: Path, folders: Iterable[Path]) -> Iterator[None]:
+def working_in(marker: Path, folders: Iterable[Path], wait: bool = False) -> Iterator[None]:
     """Hold ``marker`` while working; where an earlier run was killed, first remove its temporary files.
 
     A killed run leaves its marker full and, in ``folders``, files under the temporary names of `avseg.files`.
 
+    Args:
+        marker: A file.
+        folders: What is cleared of temporary files.
+        wait: Wait for another process that holds the marker.
+
     Raises:
-        AvsegError: another process holds the marker, or it can't be written.
+        AvsegError: another process holds the marker and ``wait`` is False, or it can't be written.
     """
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +34,7 @@ def working_in(marker: Path, folders: Iterable[Path]) -> Iterator[None]:
     with file:
         if fcntl is not None:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise AvsegError(f"{marker} is held by another run: wait for it to end.") from None
             except OSError:

@@ -12,8 +12,10 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, options_from, register
 from avseg.models.encoders import channels_of
+from avseg.models.enlarged import convolve_enlarged
 from avseg.models.objectives import dice_loss
 from avseg.models.transformer import DecoderLayer, Encoder, QueryGenerator
+from avseg.models.winograd import convolve
 
 _ENCODED = 3  # strides 8, 16 and 32
 
@@ -89,13 +91,14 @@ class MaskFeature(nn.Module):
     def __init__(self, width: int, groups: int):
         super().__init__()
         self.lateral = nn.Sequential(nn.Conv2d(width, width, 1), nn.GroupNorm(groups, width))
-        self.output = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(groups, width), nn.ReLU())
+        self.output = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(groups, width))
 
     def forward(self, finest: Tensor, encoded: Tensor) -> Tensor:
         """``(N, width, h, w)`` and ``(N, width, h/2, w/2)`` -> ``(N, width, h, w)``."""
         coarse = F.interpolate(encoded, finest.shape[-2:], mode="bilinear", align_corners=False)
-        feature: Tensor = self.output(self.lateral(finest) + coarse)
-        return feature
+        smooth, norm = self.output
+        assert isinstance(smooth, nn.Conv2d)
+        return F.relu(norm(convolve(self.lateral(finest) + coarse, smooth.weight, smooth.bias)), inplace=True)
 
 
 class ChannelMixer(nn.Module):
@@ -148,25 +151,34 @@ class MaskHead(nn.Module):
 
     def forward(self, queries: Tensor, feature: Tensor) -> Tensor:
         """Queries ``(N, Q, width)`` and the mask feature ``(N, width, h, w)`` -> logits ``(N, 1, 4h, 4w)``."""
-        x = F.relu(self._first(queries, feature), inplace=True)
-        x = F.relu(self.conv2(x), inplace=True)
-        x = self.output1(self.conv3(x) + feature)
-        x = F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
-        logits: Tensor = self.output3(F.relu(self.output2(x), inplace=True))
+        # 1×1 convolutions as products over pixels whose channels lie together: the fastest form of this head's bulk.
+        pixels = feature.permute(0, 2, 3, 1)
+        x = F.relu(self._first(queries, pixels.flatten(1, 2)), inplace=True)
+        for layer, rectified in ((self.conv2, True), (self.conv3, False)):
+            x = F.linear(x, layer.weight.flatten(1), layer.bias)
+            x = F.relu(x, inplace=True) if rectified else x
+        x = (x.view(pixels.shape) + pixels).permute(0, 3, 1, 2)
+        x = convolve(x, self.output1.weight, self.output1.bias)
+        x = convolve_enlarged(x, self.output2.weight, self.output2.bias, factor=4, align_corners=False)
+        logits: Tensor = self.output3(F.relu(x))
         return logits
 
-    def _first(self, queries: Tensor, feature: Tensor) -> Tensor:
-        """The first convolution of the queries' maps, ``W (Q F) + b``, multiplied in the cheaper order."""
-        (count, width), hidden = queries.shape[1:], self.conv1.out_channels
-        pixels = feature.flatten(2)
-        area = pixels.shape[2]
+    def _first(self, queries: Tensor, pixels: Tensor) -> Tensor:
+        """The first convolution of the queries' maps, ``W (Q F) + b``, multiplied in the cheaper order.
+
+        Args:
+            queries: ``(N, Q, width)``.
+            pixels: ``(N, area, width)``.
+
+        Returns:
+            ``(N, area, hidden)``.
+        """
+        (count, width), hidden, area = queries.shape[1:], self.conv1.out_channels, pixels.shape[1]
         weight, bias = self.conv1.weight.flatten(1), self.conv1.bias
         assert bias is not None
         if hidden * width * (count + area) < count * area * (width + hidden):
-            x = (weight @ queries) @ pixels
-        else:
-            x = weight @ (queries @ pixels)
-        return (x + bias[:, None]).unflatten(2, feature.shape[-2:])
+            return pixels @ (weight @ queries).transpose(1, 2) + bias
+        return F.linear(pixels @ queries.transpose(1, 2), weight, bias)
 
 
 @register("avsegformer")

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,10 +83,19 @@ def normalise(batch: Batch, config: ModelConfig, device: torch.device | str | No
         batch = batch.to(device, non_blocking=True)
     spec = config.inputs
     frames = batch.frames.float() / 255 if batch.frames.dtype == torch.uint8 else batch.frames
-    mean = frames.new_tensor(spec.mean).view(3, 1, 1)
-    std = frames.new_tensor(spec.std).view(3, 1, 1)
+    mean, std = _statistics(spec.mean, spec.std, frames.device, frames.dtype)
     flow = encode_flow(batch.flow.float(), spec) if config.neighbouring_frames else None
     return Inputs((frames - mean) / std, flow, batch.log_mel, batch.audio)
+
+
+@lru_cache(maxsize=32)
+def _statistics(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    # Made once: to bring numbers to a GPU makes it wait. A tensor of inference mode could not be used in training.
+    with torch.inference_mode(False):
+        parts = [torch.tensor(item, dtype=dtype).view(3, 1, 1).to(device) for item in (mean, std)]
+    return parts[0], parts[1]
 
 
 def encode_flow(flow: Tensor, spec: InputConfig) -> Tensor:
@@ -171,8 +181,13 @@ class AVSModel(nn.Module, ABC):
             self.audio_encoder.eval()
         return self
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, half: bool = False) -> Path:
         """Write ``config.json`` and ``model.safetensors`` to ``folder``; other files there are kept.
+
+        Args:
+            folder: Made where it doesn't exist.
+            half: Store weights of layers in float16, for half the size; what norms hold stays as it is. Loading makes
+                float32 of them again.
 
         Raises:
             AvsegError: ``folder`` is a file.
@@ -183,6 +198,8 @@ class AVSModel(nn.Module, ABC):
         if folder.is_file():
             raise AvsegError(f"{folder} is a file: name a folder to save the model to.")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        if half:
+            tensors = {name: item.half() if item.ndim > 1 else item for name, item in tensors.items()}
         values = {"format_version": FORMAT_VERSION, **model_config_to_dict(self.config)}
         with whole_file(folder / "model.safetensors") as temporary:
             save_file(tensors, str(temporary), metadata={"format": "pt"})

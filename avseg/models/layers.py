@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avseg.models.spectral import convolve_sum
+from avseg.models.winograd import convolve
+
 
 class PyramidConvolution(nn.Module):
     """The sum of dilated 3×3 convolutions that projects one map of an encoder to the pyramid's width.
@@ -25,8 +28,16 @@ class PyramidConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in_channels, h, w)`` -> ``(N, width, h, w)``."""
-        first, *others = [_dilated(branch, x) for branch in self.branches]
+        branches = [branch for branch in self.branches if isinstance(branch, nn.Conv2d)]
+        dilations = [branch.dilation[0] for branch in branches]
+        together = convolve_sum(x, [branch.weight for branch in branches], self._bias(), dilations)
+        if together is not None:
+            return together
+        first, *others = [_dilated(branch, x) for branch in branches]
         return sum(others, start=first)
+
+    def _bias(self) -> Tensor:
+        return torch.stack([branch.bias for branch in self.branches if isinstance(branch.bias, Tensor)]).sum(dim=0)
 
     def sampled(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """`forward`, resized bilinearly to ``size`` (align_corners=False), for as little work as that needs.
@@ -62,21 +73,19 @@ class PyramidConvolution(nn.Module):
                 window = phases[row_phase][column_phase][:, top : top + size[0], left : left + size[1]]
                 taps.append(window)
                 weights.append(branch.weight[:, :, row, column])
-        bias = torch.stack([branch.bias for branch in branches if branch.bias is not None]).sum(dim=0)
-        return F.linear(torch.cat(taps, dim=3), torch.cat(weights, dim=1), bias).permute(0, 3, 1, 2)
+        return F.linear(torch.cat(taps, dim=3), torch.cat(weights, dim=1), self._bias()).permute(0, 3, 1, 2)
 
 
-def _dilated(branch: nn.Module, x: Tensor) -> Tensor:
+def _dilated(branch: nn.Conv2d, x: Tensor) -> Tensor:
     """A dilated 3×3 convolution without the taps that only ever see padding.
 
     Where the dilation reaches the map's side, the outer taps of that axis lie outside for every pixel: what remains
     is the centre tap, with the same result for a third (or, on both axes, a ninth) of the work.
     """
-    assert isinstance(branch, nn.Conv2d)
     dilation = branch.dilation[0]
     outside = [dilation >= side for side in x.shape[-2:]]
     if not any(outside):
-        return branch(x)
+        return convolve(x, branch.weight, branch.bias, dilation)
     rows, columns = (slice(1, 2) if out else slice(None) for out in outside)
     padding = [0 if out else dilation for out in outside]
     return F.conv2d(x, branch.weight[:, :, rows, columns], branch.bias, padding=padding, dilation=dilation)

@@ -12,8 +12,10 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, options_from, register
 from avseg.models.encoders import channels_of
+from avseg.models.enlarged import convolve_enlarged
 from avseg.models.layers import PyramidConvolution
 from avseg.models.objectives import at_least_single, masked_bce, mean_of_labelled
+from avseg.models.winograd import convolve
 
 
 @dataclass
@@ -100,15 +102,16 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rectified = F.relu(x)
-        return rectified + self.conv2(F.relu(self.conv1(rectified)))
+        hidden = F.relu(convolve(rectified, self.conv1.weight, self.conv1.bias))
+        return rectified + convolve(hidden, self.conv2.weight, self.conv2.bias)
 
 
 class Path(nn.Module):
-    """One step of the decoder: add the next finer map, refine, double the size.
+    """One step of the decoder: double the coarser result, add the finer map to it, refine.
 
     Args:
         width: Channels.
-        first: Whether this is the coarsest step, which has nothing to add to.
+        first: Whether this is the coarsest step, which adds to nothing.
     """
 
     def __init__(self, width: int, first: bool = False):
@@ -116,14 +119,18 @@ class Path(nn.Module):
         self.lateral = None if first else ResidualUnit(width)
         self.refine = ResidualUnit(width)
 
-    def forward(self, x: Tensor, finer: Tensor | None = None) -> Tensor:
-        if self.lateral is not None and finer is not None:
-            x = x + self.lateral(finer)
-        return F.interpolate(self.refine(x), scale_factor=2, mode="bilinear", align_corners=True)
+    def forward(self, finer: Tensor, coarser: Tensor | None = None) -> Tensor:
+        """``(N, width, h, w)`` and, but for the first step, ``(N, width, h/2, w/2)`` -> ``(N, width, h, w)``."""
+        if self.lateral is None or coarser is None:
+            refined: Tensor = self.refine(finer)
+            return refined
+        large = F.interpolate(coarser, scale_factor=2, mode="bilinear", align_corners=True)
+        refined = self.refine(large + self.lateral(finer))
+        return refined
 
 
 class OutputHead(nn.Module):
-    """From stride 2 to one logit for each pixel."""
+    """From stride 4 to one logit for each pixel, doubling the size twice."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -132,8 +139,10 @@ class OutputHead(nn.Module):
         self.conv3 = nn.Conv2d(max(width // 8, 1), 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(self.conv1(x), scale_factor=2, mode="bilinear", align_corners=False)
-        logits: Tensor = self.conv3(F.relu(self.conv2(x)))
+        """``(N, width, h, w)`` -> ``(N, 1, 4h, 4w)``."""
+        x = convolve_enlarged(x, self.conv1.weight, self.conv1.bias, factor=2, align_corners=True)
+        x = convolve_enlarged(x, self.conv2.weight, self.conv2.bias, factor=2, align_corners=False)
+        logits: Tensor = self.conv3(F.relu(x))
         return logits
 
 
@@ -177,7 +186,7 @@ class TPAVI(AVSModel):
             maps.append(item)
         x = self.paths[3](maps[3])
         for index in (2, 1, 0):
-            x = self.paths[index](x, maps[index])
+            x = self.paths[index](maps[index], x)
         return Prediction(self.output(x).unflatten(0, clips), {"maps": matched, "audio": sounds})
 
     def loss(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """What a run writes while it trains: one CSV that survives a resumption, and a progress bar over all its steps."""
 
 import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,27 @@ class StepProgress(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop the bar, after an error too."""
         self.bar.stop()
+
+
+@contextmanager
+def count_progress(title: str, show: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call with how much is done and of how much: a bar on a terminal, elsewhere a line at the end.
+
+    Args:
+        title: What is being done.
+        show: False shows nothing.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(quiet=not show)
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
+        task = bar.add_task(title, total=None, visible=False)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+            if done == total and not console.is_terminal:
+                console.print(f"{title}: {done} of {total}", highlight=False)
+
+        yield tell

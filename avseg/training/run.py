@@ -17,17 +17,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from avseg.config import Config, ModelConfig, WeightsConfig
-from avseg.data.avsbench import read_index
-from avseg.data.datamodule import StepDataset, TrainingData, evaluation_clips, training_data
+from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
-from avseg.data.loader import ordered_loader
+from avseg.data.stills import Still
+from avseg.data.store import open_store
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
 from avseg.models import AVSModel, build, load
 from avseg.models.base import load_state
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
-from avseg.training.logs import MetricsCSV, StepProgress
+from avseg.training.logs import MetricsCSV, StepProgress, count_progress
 from avseg.training.task import AVSTask
 
 
@@ -70,6 +70,7 @@ def train(config: Config) -> RunResult:
     data = training_data(config, rank=rank, world_size=world)
     if model.audio_encoder.frozen:
         data = _with_embeddings(data, model)
+    data = _with_store(data, config.run.progress and trainer.is_global_zero)
     first_step = _steps_done(checkpoint) if resumed else 0
     _attach_logs(trainer, folder, config, data, first_step)
 
@@ -173,27 +174,14 @@ class _Loaders(pl.LightningDataModule):
     def __init__(self, data: TrainingData):
         super().__init__()
         self.data = data
-        self.steps = StepDataset(data)  # one for the whole run: it holds the cache
 
     def train_dataloader(self) -> Any:
         assert self.trainer is not None
         first = self.trainer.current_epoch * self.data.steps_per_epoch
-        workers = self.data.config.data.workers
-        return ordered_loader(self.steps, range(first, first + self.data.steps_per_epoch), workers)
+        return self.data.loader(first, first + self.data.steps_per_epoch)
 
     def val_dataloader(self) -> Any:
-        data, config = self.data, self.data.config
-        return evaluation_clips(
-            config.data.root,
-            config.data.subset,
-            "val",
-            config.model.inputs,
-            config.data.workers,
-            flow=data.flow,
-            embeddings=data.embeddings,
-            rank=data.rank,
-            world_size=data.world_size,
-        )
+        return validation_clips(self.data)
 
 
 def _check(config: Config) -> None:
@@ -236,12 +224,29 @@ def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: Traini
 def _with_embeddings(data: TrainingData, model: AVSModel) -> TrainingData:
     """§5.4: the frozen audio encoder's embeddings, computed once and stored."""
     encoder, fingerprint = model.audio_encoder, weights_fingerprint(model.audio_encoder)
-    validation = [v for v in read_index(data.layout.root, data.layout.subset) if v.split == "val"]
-    embeddings = audio_embeddings(data.layout, [*data.videos, *validation], encoder, fingerprint, "cpu")
-    if data.distant_layout is None:
-        return data.with_embeddings(embeddings)
-    distant = audio_embeddings(data.distant_layout, data.distant_frames, encoder, fingerprint, "cpu")
-    return data.with_embeddings(embeddings, distant)
+    sources: dict[Any, dict[Any, None]] = {}
+    for still in _all_stills(data):
+        sources.setdefault(still.layout, {})[still.source] = None
+    return data.with_embeddings(
+        {layout: audio_embeddings(layout, list(found), encoder, fingerprint) for layout, found in sources.items()}
+    )
+
+
+def _with_store(data: TrainingData, show: bool) -> TrainingData:
+    """Clips from memory-mapped arrays, which are built where they are missing."""
+    config = data.config
+    if config.data.store == "off":
+        return data
+    with count_progress("storing frames", show) as progress:
+        store = open_store(
+            _all_stills(data), config.model.inputs, data.flow, config.data.store, config.data.workers, progress
+        )
+    return data.with_store(store)
+
+
+def _all_stills(data: TrainingData) -> list[Still]:
+    """The frames of training and of validation."""
+    return [*data.stills, *(still for item in data.validation_items for still in item.stills)]
 
 
 def _steps_done(checkpoint: Path) -> int:

@@ -38,11 +38,17 @@ class AVSTask(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
+        if config.run.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         self.total_steps = total_steps
         self.frozen_steps = config.optim.freeze_image_encoder * steps_per_epoch
         self.ema = EMATeacher(model, config.ufe.ema_decay) if config.ufe.teacher == "ema" else None
         self.teacher_average: nn.Module | None = self.ema.model if self.ema else None  # registered: saved, moved
+        if config.run.compile:
+            for each in (model, self.teacher_average):
+                if each is not None:
+                    each.compile(dynamic=False)
         self.jaccard, self.f_score = MeanJaccard(), FScore()
         self.protocol: Protocol = 5 if config.model.frames_per_clip == 5 else 1
         self.latest: dict[str, float] = {}
@@ -100,9 +106,9 @@ class AVSTask(pl.LightningModule):
         """Adam or AdamW over everything that is trained."""
         optim = self.config.optim
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        if optim.name == "adamw":
-            return torch.optim.AdamW(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay)
-        return torch.optim.Adam(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay)
+        kind = torch.optim.AdamW if optim.name == "adamw" else torch.optim.Adam
+        fused = optim.fused and self.device.type in ("cpu", "cuda")
+        return kind(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=fused)
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Score one validation video at the T of training."""

@@ -68,7 +68,7 @@ def served(folder: Path, *arguments: str) -> Iterator[Served]:
     for name, reads in (("light", "light"), ("sound", "sound")):
         toy(reads).save_pretrained(folder / "runs" / name)
     log = folder / "reached.txt"
-    given = ["app", "--port", "0", "--no-browser", "--device", "cpu", "--model", "runs/light", *arguments]
+    given = ["app", "--port", "0", "--no-browser", "--device", "cpu", "--checkpoint", "runs/light", *arguments]
     script = BEFORE.format(tests=str(TESTS), log=str(log), arguments=given)
     with (folder / "errors.txt").open("w") as errors:
         process = subprocess.Popen(

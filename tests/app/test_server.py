@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from helpers import hears_ctrl_c
 from served import served
 from toy_models import toy
 
@@ -36,7 +37,7 @@ def test_without_gradio_one_sentence_says_how_to_get_it() -> None:
 
 
 def test_a_model_that_is_not_there_is_told() -> None:
-    done = run("--port", "0", "--model", "no/such")
+    done = run("--port", "0", "--checkpoint", "no/such")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith("no/such does not exist: give the folder of a trained model with --model.\n")
     assert "Traceback" not in done.stderr
@@ -92,6 +93,7 @@ def test_the_page_ends_well_and_leaves_nothing_behind(tmp_path: Path, how: signa
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=hears_ctrl_c,
     )
     assert process.stdout is not None
     assert "http://127.0.0.1:" in process.stdout.readline()

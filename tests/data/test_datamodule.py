@@ -10,9 +10,9 @@ from helpers import make_avsbench
 
 import avseg.data.datamodule as datamodule
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
-from avseg.data.avsbench import Layout, read_index, write_label_subset
+from avseg.data.avsbench import DistantLayout, Layout, read_index, write_label_subset
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
-from avseg.data.datamodule import TrainingData, evaluation_clips, training_data
+from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
 from avseg.errors import AvsegError
 
 
@@ -133,7 +133,7 @@ def test_fewer_labels_keep_the_number_of_steps(s4: Path, tmp_path: Path) -> None
     write_label_subset(tmp_path / "few.txt", names)
     data = training_data(config(s4, data__labelled=str(tmp_path / "few.txt")))
     assert (data.steps_per_epoch, data.total_steps) == (3, 9)
-    assert {item.video.name for item in data.labelled_items} == set(names)
+    assert {item.source.name for item in data.labelled_items} == set(names)
     assert len(data.distant_items) == 2 * 4 + 4 * 5, "frames whose label isn't used are distant frames"
     seen = Counter(name for batch in data.loader() for name in batch.labelled.names)
     assert seen == dict.fromkeys(names, 9)
@@ -198,16 +198,6 @@ def test_training_opens_no_hidden_mask(s4: Path, opened: list[str], length: int)
     training_masks = [path for path in opened if "gt_masks/train" in path]
     assert training_masks
     assert all(path.endswith("_1.png") for path in training_masks)
-
-
-def test_the_cache_reads_each_clip_once(s4: Path, opened: list[str]) -> None:
-    for cache in (True, False):
-        loader = training_data(config(s4, data__cache=cache)).loader()
-        opened.clear()
-        first, second = list(loader), list(loader)
-        assert all(same(a, b) for a, b in zip(first, second, strict=True))
-        labelled = Counter(path for path in opened if path.endswith("_1.png") and "visual_frames" in path)
-        assert set(labelled.values()) == {1 if cache else 6}
 
 
 def test_flow_is_read_only_for_the_nf_branch(s4: Path, tmp_path: Path) -> None:
@@ -291,18 +281,19 @@ def test_ms3_distant_frames_that_cannot_be_had(ms3: Path, tmp_path: Path) -> Non
 def test_embeddings_ride_along(s4: Path, ms3: Path) -> None:
     videos = read_index(s4, "s4")
     embeddings = {video.name: torch.arange(5.0)[:, None] + 10 * i + torch.zeros(128) for i, video in enumerate(videos)}
-    data = training_data(config(s4)).with_embeddings(embeddings)
+    data = training_data(config(s4)).with_embeddings({Layout(s4, "s4"): embeddings})
     numbers = {video.name: i for i, video in enumerate(videos)}
     for batch in data.loader(3, 6):
         for half in (batch.labelled, batch.distant):
             expected = [10 * numbers[name] + int(time[0]) for name, time in zip(half.names, half.times, strict=True)]
             assert half.audio.shape == (2, 1, 128)
             assert half.audio[:, 0, 0].tolist() == expected
-    first = next(iter(evaluation_clips(s4, "s4", "val", InputConfig(image_size=32), embeddings=embeddings)))
+    first = next(iter(validation_clips(data)))
     assert torch.equal(first.audio[0], embeddings[first.names[0]])
     distant = {str(n): torch.full((1, 128), float(n)) for n in range(1, 5)}
     named = {video.name: torch.zeros(5, 128) for video in read_index(ms3, "ms3")}
-    batch = next(iter(training_data(config(ms3, "ms3")).with_embeddings(named, distant).loader(7)))
+    layouts = {Layout(ms3, "ms3"): named, DistantLayout(ms3 / "MS3_Extend"): distant}
+    batch = next(iter(training_data(config(ms3, "ms3")).with_embeddings(layouts).loader(7)))
     assert batch.distant.audio[:, 0, 0].tolist() == [float(name) for name in batch.distant.names]
 
 

@@ -209,14 +209,12 @@ def test_mixer_and_mask_head_equal_their_plain_formulas() -> None:
 
     def first(head: Any, queries: Tensor) -> Tensor:
         maps = torch.einsum("nqc,nchw->nqhw", queries, feature)
-        return head.conv1(maps)
+        return head.conv1(maps).flatten(2).transpose(1, 2)
 
     # Few hidden channels and many queries, and the other way round: both orders of multiplication.
-    torch.testing.assert_close(head._first(queries, feature), first(head, queries), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(head._first(queries, pixels), first(head, queries), rtol=1e-4, atol=1e-4)
     other = tiny(queries=6, mask_hidden=128).mask_head
-    torch.testing.assert_close(
-        other._first(queries[:, :6], feature), first(other, queries[:, :6]), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(other._first(queries[:, :6], pixels), first(other, queries[:, :6]), rtol=1e-4, atol=1e-4)
 
 
 def test_trains_in_mixed_precision() -> None:

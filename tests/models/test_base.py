@@ -69,6 +69,18 @@ def test_saved_and_loaded_is_the_same_function(tmp_path: Path, motion: bool) -> 
     assert (tmp_path / "notes.txt").read_text() == "kept"
 
 
+def test_half_takes_half_the_room_and_answers_nearly_the_same(tmp_path: Path) -> None:
+    model = small().eval()
+    whole, half = (model.save_pretrained(tmp_path / name, half=name == "half") for name in ("whole", "half"))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.55 * sizes[0]
+    again = load(half)
+    assert all(item.dtype != torch.float16 for item in again.state_dict().values())
+    for name, item in model.state_dict().items():
+        exact = item.ndim < 2
+        torch.testing.assert_close(again.state_dict()[name], item, rtol=0 if exact else 1e-3, atol=0 if exact else 1e-6)
+
+
 def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"

@@ -54,7 +54,7 @@ class DotProduct(AVSModel):
 
 def configuration(root: Path, out: Path, **ufe: object) -> Config:
     return Config(
-        data=DataConfig(root=str(root), cache=True, workers=0),
+        data=DataConfig(root=str(root), workers=0),
         model=ModelConfig(
             base="dot_product",
             width=8,

@@ -63,7 +63,7 @@ def test_block_is_the_published_formula(frames: int, training: bool) -> None:
 
 def test_units_rectify_their_skip_as_in_place_relu_does() -> None:
     torch.manual_seed(0)
-    unit, path, x, finer = ResidualUnit(4), Path(4), torch.randn(2, 4, 6, 6), torch.randn(2, 4, 6, 6)
+    unit, path, x, finer = ResidualUnit(4), Path(4), torch.randn(2, 4, 3, 3), torch.randn(2, 4, 6, 6)
 
     def in_place(unit: ResidualUnit, x: Tensor) -> Tensor:
         relu = nn.ReLU(inplace=True)
@@ -73,9 +73,9 @@ def test_units_rectify_their_skip_as_in_place_relu_does() -> None:
     with torch.no_grad():
         torch.testing.assert_close(unit(x), in_place(unit, x.clone()))
         assert path.lateral is not None
-        added = x + in_place(path.lateral, finer.clone())
-        expected = F.interpolate(in_place(path.refine, added), scale_factor=2, mode="bilinear", align_corners=True)
-        torch.testing.assert_close(path(x, finer), expected)
+        large = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        expected = in_place(path.refine, large + in_place(path.lateral, finer.clone()))
+        torch.testing.assert_close(path(finer, x), expected)
 
 
 @pytest.mark.parametrize(("frames", "size"), [(1, (64, 64)), (5, (32, 96))])

@@ -3,20 +3,24 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import make_avsbench
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
+from avseg.data.avsbench import read_index
+from avseg.data.datamodule import training_data
 from avseg.errors import AvsegError
 from avseg.models import build, load
-from avseg.training.run import StartWarning, train
+from avseg.training.run import StartWarning, _with_embeddings, train
 
 VIDEOS = {"train": 8, "val": 2, "test": 2}
 
@@ -30,7 +34,7 @@ def root(tmp_path_factory):
 
 def configuration(root, out, ufe=True, epochs=4, **options):
     return Config(
-        data=DataConfig(root=str(root), cache=True, workers=0),
+        data=DataConfig(root=str(root), workers=0),
         model=ModelConfig(
             width=16,
             dilations=(1, 3),
@@ -98,6 +102,20 @@ def test_a_run_leaves_a_model_checkpoints_curves_and_its_origin(finished, root):
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(finished, root, tmp_path):
     again = train(configuration(root, tmp_path / "again"))
     assert same(weights(finished.folder), weights(again.folder))
+
+
+def test_the_store_changes_nothing_and_is_beside_the_data(finished, root, tmp_path):
+    assert list((root / ".avseg" / "store" / "s4").glob("frame-64-stretch-*/*.safetensors"))
+    config = configuration(root, tmp_path / "files")
+    config.data.store = "off"
+    shutil.copytree(root, tmp_path / "root", ignore=shutil.ignore_patterns(".avseg"))
+    config.data.root = str(tmp_path / "root")
+    assert same(weights(train(config).folder), weights(finished.folder))
+    assert not (tmp_path / "root" / ".avseg").exists()
+    config.run.out, config.data.store, config.optim.epochs = str(tmp_path / "else"), str(tmp_path / "store"), 3
+    train(config)
+    assert list((tmp_path / "store").glob("root-*/s4/frame-64-stretch-*/*.safetensors"))
+    assert not (tmp_path / "root" / ".avseg").exists()
 
 
 def test_a_killed_run_resumes_bit_for_bit(finished, root, tmp_path):
@@ -233,6 +251,26 @@ def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished,
     config.weights.flow = "none"
     with pytest.raises(pytest.fail.Exception):
         train(config)
+
+
+def test_both_subsets_train_together(root, tmp_path):
+    both = tmp_path / "both"
+    shutil.copytree(root, both)
+    make_avsbench(both, "ms3", {"train": 2, "val": 1}, prepared=True)
+    config = configuration(both, tmp_path / "run", epochs=3)
+    config.data.subset = "both"
+    run = train(config)
+    assert run.steps == 3 * ((8 + 2 * 5) // 4)
+    assert rows(run.folder)[-1]["val/miou"]
+
+    # The embeddings of a frozen encoder, of every video of either subset that is trained on or validated.
+    encoder = torch.nn.Sequential(torch.nn.Flatten(1), torch.nn.Linear(96 * 64, 128))
+    data = _with_embeddings(training_data(config), SimpleNamespace(audio_encoder=encoder))
+    found = {layout.subset: set(embeddings) for layout, embeddings in data.embeddings.items()}
+    assert found == {
+        subset: {video.name for video in read_index(both, subset) if video.split != "test"} for subset in ("s4", "ms3")
+    }
+    assert next(iter(data.loader())).labelled.audio.shape == (4, 1, 128)
 
 
 @pytest.mark.heavy

@@ -1,0 +1,196 @@
+"""Which clips a training run reads: its labelled items, its distant items, and the files that these need."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from avseg.config import DataConfig, InputConfig
+from avseg.data.avsbench import (
+    FRAMES,
+    DistantFrame,
+    DistantLayout,
+    FlowSource,
+    Layout,
+    Video,
+    labelled_frames,
+    read_distant_index,
+    read_index,
+    read_label_subset,
+)
+from avseg.data.clip import Clip
+from avseg.data.stills import Still, load_stills
+from avseg.errors import AvsegError
+
+
+@dataclass(frozen=True)
+class LabelledItem:
+    """Frames of a video that make one labelled clip.
+
+    Attributes:
+        layout: Where the video lies.
+        source: A row of the index.
+        frames: Numbers k; those among them that have a published mask are labelled.
+    """
+
+    layout: Layout
+    source: Video
+    frames: tuple[int, ...]
+
+    excluded: ClassVar[tuple[int, ...]] = ()
+
+    @cached_property
+    def stills(self) -> tuple[Still, ...]:
+        """The frames one by one."""
+        labelled = labelled_frames(self.source)
+        return tuple(Still(self.layout, self.source, k, k in labelled) for k in self.frames)
+
+
+@dataclass(frozen=True)
+class DistantItem:
+    """Frames that make one distant clip.
+
+    Attributes:
+        layout: Where the source lies: a `Layout` for a video, a `DistantLayout` for one of MS3's distant frames.
+        source: A training video, or one of MS3's distant frames.
+        frames: Numbers k; (1,) for MS3's distant frames.
+        excluded: Frames among them whose label is used: ``valid`` is False there.
+    """
+
+    layout: Layout | DistantLayout
+    source: Video | DistantFrame
+    frames: tuple[int, ...] = (1,)
+    excluded: tuple[int, ...] = ()
+
+    @cached_property
+    def stills(self) -> tuple[Still, ...]:
+        """The frames one by one."""
+        return tuple(Still(self.layout, self.source, k) for k in self.frames)
+
+
+def layouts_of(config: DataConfig) -> tuple[Layout, ...]:
+    """The subsets that ``data.subset`` names, in their order: S4 before MS3."""
+    if config.subset == "both":
+        return Layout(config.root, "s4"), Layout(config.root, "ms3")
+    return (Layout(config.root, config.subset),)
+
+
+def training_items(config: DataConfig, length: int, distant: bool) -> tuple[list[LabelledItem], list[DistantItem], int]:
+    """The clips of a training run.
+
+    Args:
+        config: Which data.
+        length: T, 1 or 5.
+        distant: Whether distant clips are wanted.
+
+    Returns:
+        Labelled items, distant items, and how many labelled items there are when all labels are used.
+
+    Raises:
+        AvsegError: a faulty or missing index or list, no training videos, or no distant frames where some are needed.
+    """
+    videos: dict[Layout, list[Video]] = {}
+    for layout in layouts_of(config):
+        videos[layout] = [video for video in read_index(layout.root, layout.subset) if video.split == "train"]
+        if not videos[layout]:
+            raise AvsegError(f"{layout.index} lists no training videos: their split should be train.")
+    everyone = [video for listed in videos.values() for video in listed]
+    names = {video.name for video in everyone}
+    if config.labelled is not None:
+        names = read_label_subset(config.labelled, everyone)
+    items = [item for layout, listed in videos.items() for item in _labelled_items(layout, listed, length)]
+    distant_items: list[DistantItem] = []
+    for layout, listed in videos.items() if distant else ():
+        if layout.subset == "s4":
+            distant_items += _s4_distant_items(layout, listed, names, length)
+        else:
+            distant_items += _ms3_distant_items(config, layout, length)
+    return [item for item in items if item.source.name in names], distant_items, len(items)
+
+
+def whole_videos(layout: Layout, split: str) -> list[LabelledItem]:
+    """The videos of a split in the order of the index, all five frames of each.
+
+    Raises:
+        AvsegError: a faulty index or an empty split.
+    """
+    videos = [video for video in read_index(layout.root, layout.subset) if video.split == split]
+    if not videos:
+        raise AvsegError(f"{layout.index} lists no videos of split {split!r}: choose one of those in its column split.")
+    return _labelled_items(layout, videos, FRAMES)
+
+
+def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowSource) -> Clip:
+    """An item as a clip, read from its files.
+
+    Raises:
+        AvsegError: a file is missing, unreadable or of the wrong size.
+    """
+    clip = load_stills(item.stills, inputs, flow)
+    for row, k in enumerate(item.frames):
+        if k in item.excluded:
+            clip.valid[row] = False
+    return clip
+
+
+def check_files(stills: Iterable[Still], flow: FlowSource) -> None:
+    """Look for (not into) every file that frames need.
+
+    Raises:
+        AvsegError: the first that isn't there.
+    """
+    checked: set[Path] = set()
+
+    def need(path: Path, mend: str) -> None:
+        if path not in checked and not path.is_file():
+            raise AvsegError(f"{path} does not exist: {mend}.")
+        checked.add(path)
+
+    for still in stills:
+        layout = still.layout
+        prepare = f"run `avseg data prepare {layout.root if isinstance(layout, Layout) else layout.folder.parent}`"
+        if still.labelled:
+            need(still.mask, "restore the mask, or take its video out of the CSV")
+        need(still.log_mel, prepare)
+        need(still.image, prepare)
+        if flow == "computed":
+            need(still.flow, prepare)
+        elif flow == "published":
+            for path in still.published_flow:
+                need(path, "put UFE's published flow there, or use --data.flow computed")
+
+
+def _labelled_items(layout: Layout, videos: Sequence[Video], length: int) -> list[LabelledItem]:
+    if length == FRAMES:
+        return [LabelledItem(layout, video, tuple(range(1, FRAMES + 1))) for video in videos]
+    return [LabelledItem(layout, video, (k,)) for video in videos for k in labelled_frames(video)]
+
+
+def _s4_distant_items(layout: Layout, videos: Sequence[Video], names: set[str], length: int) -> list[DistantItem]:
+    items = []
+    for video in videos:
+        used = labelled_frames(video) if video.name in names else ()
+        if length == FRAMES:
+            items.append(DistantItem(layout, video, tuple(range(1, FRAMES + 1)), used))
+        else:
+            items += [DistantItem(layout, video, (k,)) for k in range(1, FRAMES + 1) if k not in used]
+    return items
+
+
+def _ms3_distant_items(config: DataConfig, layout: Layout, length: int) -> list[DistantItem]:
+    """MS3's distant frames. Beside S4, which has its own, they may be missing unless their folder was named."""
+    folder = Path(config.distant_root) if config.distant_root else layout.distant
+    spare = config.subset == "both" and not config.distant_root
+    if spare and (length != 1 or not folder.is_dir()):
+        return []
+    if length != 1:
+        raise AvsegError(
+            "MS3's distant frames are single frames: set model.frames_per_clip to 1, or ufe.distant_frames to false."
+        )
+    if not folder.is_dir():
+        raise AvsegError(
+            f"{folder} does not exist, and ufe.distant_frames needs MS3's distant frames: name the folder of UFE's "
+            "MS3_Extend with --data.distant_root, or set ufe.distant_frames to false."
+        )
+    return [DistantItem(DistantLayout(folder), frame) for frame in read_distant_index(folder)]

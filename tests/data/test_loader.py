@@ -1,0 +1,80 @@
+"""Batches that are made ahead in threads: in order, bounded, and without hiding what goes wrong."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from torch.utils.data import Dataset
+
+from avseg.data.loader import AHEAD, ordered_loader
+from avseg.errors import AvsegError
+
+
+class Numbers(Dataset):
+    """Gives i, notes which were asked for, and fails at one of them."""
+
+    def __init__(self, faulty: int | None = None):
+        self.asked: list[int] = []
+        self.threads: set[int] = set()
+        self.faulty = faulty
+
+    def __getitem__(self, i: int) -> int:
+        self.asked.append(i)
+        self.threads.add(threading.get_ident())
+        if i == self.faulty:
+            raise AvsegError(f"{i} is faulty.")
+        time.sleep(0.001 * (i % 3))
+        return i
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_order_is_kept_and_a_loader_can_be_walked_again(workers: int) -> None:
+    loader = ordered_loader(Numbers(), range(4, 40, 3), workers, threads=True)
+    assert len(loader) == 12
+    assert list(loader) == list(loader) == list(range(4, 40, 3))
+
+
+def test_it_runs_ahead_but_not_away() -> None:
+    numbers = Numbers()
+    batches = iter(ordered_loader(numbers, range(100), 0))
+    assert next(batches) == 0
+    deadline = time.monotonic() + 10
+    while len(numbers.asked) < AHEAD + 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert numbers.asked == list(range(AHEAD + 1)), "the next are made while the first is in use"
+    time.sleep(0.02)
+    assert len(numbers.asked) == AHEAD + 1
+    assert threading.get_ident() not in numbers.threads
+    batches.close()  # type: ignore[attr-defined]
+    assert len(numbers.asked) <= AHEAD + 1, "nothing goes on once nobody wants it"
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, False), (2, True), (2, False)])
+def test_an_error_arrives_in_its_place(workers: int, threads: bool) -> None:
+    batches = iter(ordered_loader(Numbers(faulty=3), range(10), workers, threads))
+    assert [next(batches) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(AvsegError, match=r"^3 is faulty\.$"):
+        next(batches)
+
+
+FORKED = """
+import cv2, numpy as np
+from torch.utils.data import Dataset
+from avseg.data.loader import ordered_loader
+
+class Blurred(Dataset):
+    def __getitem__(self, i):
+        picture = cv2.GaussianBlur(np.full((1200, 1200, 3), i, np.uint8), (31, 31), 5)
+        return int(picture[0, 0, 0]), cv2.getNumThreads()
+
+cv2.setNumThreads(4)
+Blurred()[0]  # OpenCV has threads now
+print(list(ordered_loader(Blurred(), range(6), 2)), cv2.getNumThreads())
+"""
+
+
+def test_worker_processes_start_although_opencv_has_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == f"{[[i, 1] for i in range(6)]} 4", done.stderr

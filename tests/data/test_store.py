@@ -1,0 +1,361 @@
+"""The store gives what the files give, never what they gave; and it survives kills, rivals and full disks."""
+
+import dataclasses
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_avsbench
+
+from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
+from avseg.data import store as store_module
+from avseg.data.avsbench import Layout, read_image, read_index, read_mask, write_image, write_label_subset, write_mask
+from avseg.data.clip import Batch
+from avseg.data.datamodule import TrainingData, training_data, validation_clips
+from avseg.data.flow_trees import export_published_flow
+from avseg.data.log_mel import load_log_mel, save_log_mel
+from avseg.data.store import Shard, StoreWarning, open_store
+from avseg.errors import AvsegError
+from avseg.media.flow import read_flow_png, write_flow_png
+
+
+def run_data(root: Path, subset: str = "s4", length: int = 1, distant: bool = True, **inputs) -> TrainingData:
+    """Batches of 2, three epochs, one of them burn-in, with flow; pictures of 32 pixels."""
+    config = Config(
+        data=DataConfig(root=str(root), subset=subset, workers=0),  # type: ignore[arg-type]
+        model=ModelConfig(neighbouring_frames=True, frames_per_clip=length, inputs=InputConfig(image_size=32)),
+        ufe=UFEConfig(distant_frames=distant, burn_in=1),
+        optim=OptimConfig(batch_size=2, epochs=3),
+        run=RunConfig(seed=7),
+    )
+    for name, value in inputs.items():
+        section = config.data if name in ("flow", "labelled") else config.model.inputs
+        setattr(section if name != "neighbouring_frames" else config.model, name, value)
+    return training_data(config)
+
+
+def stored(data: TrainingData, where: str = "auto", **options) -> TrainingData:
+    stills = [*data.stills, *(still for item in data.validation_items for still in item.stills)]
+    return data.with_store(open_store(stills, data.config.model.inputs, data.flow, where, **options))
+
+
+def assert_same(ours: Batch | None, theirs: Batch | None) -> None:
+    """Bit for bit, in every field."""
+    if ours is None or theirs is None:
+        assert ours is theirs
+        return
+    assert type(ours) is type(theirs)
+    for field in dataclasses.fields(ours):
+        mine, other = getattr(ours, field.name), getattr(theirs, field.name)
+        if isinstance(mine, torch.Tensor):
+            assert mine.dtype == other.dtype, field.name
+            assert torch.equal(mine, other), field.name
+        else:
+            assert mine == other, field.name
+
+
+def assert_equals_files(data: TrainingData, where: str = "auto") -> None:
+    """Every step and every validation video."""
+    read = stored(data, where)
+    assert read.store
+    for ours, theirs in zip(read.loader(), data.loader(), strict=True):
+        assert ours.step == theirs.step
+        assert_same(ours.labelled, theirs.labelled)
+        assert_same(ours.distant, theirs.distant)
+    for ours, theirs in zip(validation_clips(read), validation_clips(data), strict=True):
+        assert_same(ours, theirs)
+
+
+@pytest.fixture
+def root(s4: Path, tmp_path: Path) -> Path:
+    """A copy of S4 that may be changed."""
+    return Path(shutil.copytree(s4, tmp_path / "s4"))
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "ROWS", 4)
+
+
+def shards(folder: Path) -> dict[Path, int]:
+    """Every file of a store, and when it was made."""
+    found = folder.rglob("*.safetensors")
+    return {path: path.stat().st_ino for path in found if not path.name.startswith(".")}
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("subset", ["s4", "ms3", "both"])
+def test_batches_equal_those_of_the_files(both: Path, tmp_path: Path, subset: str, length: int) -> None:
+    distant = subset != "ms3" or length == 1
+    assert_equals_files(run_data(both, subset, length, distant), str(tmp_path))
+
+
+def test_letterboxed_pictures_equal_those_of_the_files(tmp_path: Path) -> None:
+    wide = {f"s4_train_{i}": {"size": (80 + 16 * i, 48)} for i in (1, 2)}
+    make_avsbench(tmp_path, "s4", {"train": 4, "val": 1}, prepared=True, settings=wide)
+    for length in (1, 5):
+        data = run_data(tmp_path, length=length, resize="letterbox")
+        assert_equals_files(data)
+        assert not all(batch.labelled.valid[:, 0].all() for batch in stored(data).loader())
+    # Another size of the raw video is another picture, though no frame has changed.
+    sizes = Layout(tmp_path, "s4").video_sizes
+    sizes.write_text(sizes.read_text().replace("96,48", "48,96"))
+    assert_equals_files(run_data(tmp_path, resize="letterbox"))
+
+
+def test_published_flow_equals_that_of_the_files(root: Path) -> None:
+    export_published_flow(root, "s4", bound=8.0)
+    for bound in (8.0, 20.0):
+        assert_equals_files(run_data(root, flow="published", flow_bound=bound))
+    assert_equals_files(run_data(root))
+    kinds = {path.parent.name for path in shards(root)}
+    assert {name for name in kinds if "flow" in name} == {
+        "flow-published-8-32-stretch-v1",
+        "flow-published-20-32-stretch-v1",
+        "flow-computed-32-stretch-v1",
+    }
+
+
+def test_few_labels_and_no_flow_equal_those_of_the_files(root: Path, tmp_path: Path) -> None:
+    names = [video.name for video in read_index(root, "s4") if video.split == "train"][:2]
+    write_label_subset(tmp_path / "few.txt", names)
+    for length in (1, 5):
+        assert_equals_files(run_data(root, length=length, labelled=str(tmp_path / "few.txt")))
+    assert_equals_files(run_data(root, neighbouring_frames=False))
+
+
+def test_what_is_there_is_not_made_again(root: Path) -> None:
+    base = stored(run_data(root, distant=False, neighbouring_frames=False))
+    assert base.store
+    first = shards(root)
+    assert {path.parent.name for path in first} == {"frame-32-stretch-v1", "mask-32-stretch-v1", "log_mel-v1"}
+    counts: list[tuple[int, int]] = []
+    stored(run_data(root), progress=lambda done, total: counts.append((done, total)))
+    assert counts[-1] == (6 * 5 + 2 * 5, 6 * 5 + 2 * 5), "flow for all, the rest for distant frames"
+    second = shards(root)
+    assert first.items() < second.items()
+    counts.clear()
+    assert_equals_files(run_data(root))
+    stored(run_data(root), progress=lambda done, total: counts.append((done, total)))
+    assert shards(root) == second
+    assert not counts
+    stored(run_data(root, image_size=64))
+    assert second.items() < shards(root).items()
+
+
+def test_a_changed_file_is_read_anew(root: Path) -> None:
+    layout = Layout(root, "s4")
+    video = next(video for video in read_index(root, "s4") if video.split == "train")
+    stored(run_data(root))
+    size = (64, 64)
+
+    def redraw() -> None:
+        write_image(layout.frame(video, 1), 255 - read_image(layout.frame(video, 1)))
+
+    def still() -> None:
+        write_flow_png(layout.flow(video, 2), np.zeros_like(read_flow_png(layout.flow(video, 2))))
+
+    def invert() -> None:
+        write_mask(layout.mask(video, 1), ~read_mask(layout.mask(video, 1), size))
+
+    def silence() -> None:
+        save_log_mel(layout.log_mel(video), torch.full_like(load_log_mel(layout.log_mel(video)), -4.6))
+
+    for kind, change in {"frame": redraw, "flow": still, "mask": invert, "log_mel": silence}.items():
+        before = shards(root)
+        change()
+        assert_equals_files(run_data(root))
+        after = shards(root)
+        gone = {path.parent.name.split("-")[0] for path in before.keys() - after.keys()}
+        # Flow and mask are checked against their frame, whose change is therefore theirs too.
+        assert gone == ({"frame", "flow", "mask"} if kind == "frame" else {kind}), "the old rows are removed"
+        assert len(before.items() & after.items()) > len(after) // 2, "other shards stay"
+    path = layout.frame(video, 3)
+    before = shards(root)
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
+    stored(run_data(root))
+    assert shards(root) != before, "a time of change alone counts"
+
+
+def test_another_version_reads_nothing_of_the_old(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(run_data(root))
+    before = shards(root)
+    monkeypatch.setattr(store_module, "FORMAT_VERSION", 2)
+    read = stored(run_data(root))
+    assert read.store
+    used = {place[0].path for row in read.store.values() for place in (row.frame, row.log_mel)}
+    assert not used & before.keys()
+
+
+def test_a_damaged_shard_is_made_again(root: Path) -> None:
+    stored(run_data(root))
+    for number, path in enumerate(sorted(shards(root))):
+        content = path.read_bytes()
+        path.write_bytes((b"", content[:5], content[:-1], content + b"x", b"x" * len(content))[number % 5])
+    assert_equals_files(run_data(root))
+
+
+def test_rows_travel_as_the_path_of_their_shard(root: Path) -> None:
+    read = stored(run_data(root))
+    assert read.store
+    row = next(iter(read.store.values()))
+    sent = pickle.dumps(row.frame)
+    assert len(sent) < 1000
+    shard, number = pickle.loads(sent)
+    assert np.array_equal(shard.rows[number], row.frame[0].rows[row.frame[1]])
+    assert not shard.rows.flags.writeable
+    row.frame[0].path.unlink()
+    with pytest.raises(AvsegError, match="start again"):
+        pickle.loads(sent)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
+def test_a_store_of_many_shards_holds_no_file_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "ROWS", 1)
+    before = len(os.listdir("/proc/self/fd"))
+    read = stored(run_data(root))
+    assert read.store
+    assert len(shards(root)) > 100
+    assert len(os.listdir("/proc/self/fd")) < before + 10
+
+
+def test_only_masks_that_are_used_are_stored_and_none_that_is_hidden(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is a hidden mask opened, nor could one be told from a shard."""
+    opened: list[str] = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *args, **more: opened.append(str(path)) or real(path, *args, **more))
+    monkeypatch.setattr("PIL.Image.open", _watched(opened))
+    names = [video.name for video in read_index(root, "s4") if video.split == "train"][:2]
+    write_label_subset(tmp_path / "few.txt", names)
+    stored(run_data(root, length=5, labelled=str(tmp_path / "few.txt")))
+    masks = [path for path in opened if "gt_masks" in path]
+    assert len(masks) == 2 + 2 * 5
+    assert {Path(path).parent.name for path in masks if "train" in path} == set(names)
+    assert not any("hidden" in path for path in opened)
+    rows = [name for path in shards(root) if "mask" in path.parent.name for name, _ in Shard(path).names]
+    train = [name for name in rows if "/train/" in name]
+    assert len(rows) == 12
+    assert len(train) == 2
+    assert all(name.endswith("_1.png") for name in train)
+
+
+def _watched(opened: list[str]):
+    from PIL import Image
+
+    real = Image.open
+
+    def open_(path, *args, **more):
+        opened.append(str(path))
+        return real(path, *args, **more)
+
+    return open_
+
+
+def test_the_sources_are_not_opened_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(run_data(root))
+    for name in ("read_image", "read_mask", "read_flow_png", "load_log_mel"):
+        monkeypatch.setattr(f"avseg.data.avsbench.{name}", lambda *_: pytest.fail("a file was read"))
+    read = stored(run_data(root))
+    assert len(list(read.loader())) == 9
+    assert len(list(validation_clips(read))) == 2
+
+
+BUILD = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from avseg.data import store
+store.ROWS = 1
+from data.test_store import run_data, stored
+stored(run_data(Path(sys.argv[1])), workers=1)
+"""
+
+
+def build(root: Path) -> "subprocess.Popen[bytes]":
+    """A real process that builds, one frame a shard."""
+    tests = Path(__file__).parents[1]
+    return subprocess.Popen([sys.executable, "-c", BUILD, str(root), str(tests), str(tests / "media")])
+
+
+def test_a_killed_build_goes_on_where_it_was(root: Path) -> None:
+    process = build(root)
+    while process.poll() is None and len(shards(root)) < 5:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    made = shards(root)
+    assert len(made) >= 5
+    for path in made:
+        assert len(Shard(path).rows) == 1, "what has its name is whole"
+    (root / ".avseg/store/s4/frame-32-stretch-v1/.tmp-left.safetensors").write_bytes(b"half")
+    assert_equals_files(run_data(root))
+    assert made.items() <= shards(root).items()
+    assert not [path for path in (root / ".avseg").rglob(".tmp-*") if path.is_file()]
+
+
+def test_processes_that_build_at_once_share_the_work(root: Path) -> None:
+    processes = [build(root) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    names = [(path.parent.name, name) for path in shards(root) for name, _ in Shard(path).names]
+    assert len(names) == len(set(names)) == 40 + 40 + 40 + (6 + 10), "frames, flow, sound, masks"
+    assert_equals_files(run_data(root))
+
+
+def test_a_folder_that_cannot_be_written_to(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / ".avseg").mkdir(exist_ok=True)
+    (root / ".avseg" / "store").write_text("in the way")
+    with pytest.warns(StoreWarning, match=r"store/s4 cannot be written to \(.*--data\.store"):
+        read = stored(run_data(root))
+    assert read.store is None
+    assert len(list(read.loader())) == 9
+    with pytest.raises(AvsegError, match=r"cannot be written to.*--data\.store"):
+        stored(run_data(root), str(root / ".avseg" / "store"))
+    assert_equals_files(run_data(root), str(tmp_path / "elsewhere"))
+    assert shards(tmp_path / "elsewhere")
+    assert not shards(root)
+    (root / ".avseg" / "store").unlink()
+    usage = shutil.disk_usage(root)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.warns(StoreWarning, match=r"0\.0 GB are needed there"):
+        assert stored(run_data(root)).store is None
+    assert not shards(root)
+
+
+def test_a_complete_store_needs_no_permission(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(run_data(root))
+    monkeypatch.setattr("avseg.data.store._Part.build", lambda *_: pytest.fail("it was built"))
+    assert_equals_files(run_data(root))
+
+
+def test_faulty_files_are_sentences(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(root, "s4")
+    video = next(video for video in read_index(root, "s4") if video.split == "train")
+    data = run_data(root)
+    path = layout.frame(video, 2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(AvsegError, match=f"{path.name} is not a whole picture"):
+        stored(data)
+    path.unlink()
+    with pytest.raises(AvsegError, match=f"{path.name} does not exist"):
+        stored(data)
+    path.write_bytes(whole)
+    real = store_module.load_stills
+
+    def meddled(stills, *more):
+        stills[0].log_mel.touch()
+        return real(stills, *more)
+
+    monkeypatch.setattr(store_module, "load_stills", meddled)
+    with pytest.raises(AvsegError, match="changed while it was read: start again"):
+        stored(data)

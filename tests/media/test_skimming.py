@@ -1,0 +1,33 @@
+"""Pictures that no moment shows are not decoded, and those that are shown are the right ones."""
+
+import numpy as np
+import pytest
+from media_files import MediaMaker, number_of
+
+from avseg.media.pictures import PictureReader
+from avseg.media.video import _Cursor, iter_pairs, iter_shown, read_frames
+
+
+@pytest.mark.parametrize("bframes", [0, 3])
+def test_pictures_that_no_moment_shows_are_not_decoded(make: MediaMaker, bframes: int) -> None:
+    times = np.arange(120) / 24
+    path = make.video("long.mp4", times, rate=24, options={"g": "250", "bf": str(bframes), "b_strategy": "0"})
+    asked = np.arange(0, 5, 0.9)
+    with PictureReader(path, threads=True) as reader:
+        cursor = _Cursor(reader)
+        pairs = [cursor.pair(float(time)) for time in asked]
+        decoded = reader.decoded
+    for time, pair in zip(asked, pairs, strict=True):
+        shown = int(time * 24 + 1e-6)
+        assert (number_of(pair.frame), number_of(pair.neighbour)) == (shown, shown + 1)
+    assert decoded < 80 if bframes else decoded >= 109
+    np.testing.assert_array_equal(list(iter_shown(path, asked)), [pair.frame for pair in pairs])
+    np.testing.assert_array_equal(list(iter_shown(path, [0.0, 99.0])), read_frames(path, [0.0, 99.0]))
+
+
+def test_the_last_picture_has_its_true_neighbour_after_skipping(make: MediaMaker) -> None:
+    path = make.video("clip.mp4", np.arange(61) / 24, rate=24, bframes=3, options={"g": "60", "b_strategy": "0"})
+    *_, last = iter_pairs(path, 1.2)
+    assert last.time == pytest.approx(2.5)
+    assert (number_of(last.frame), number_of(last.neighbour)) == (60, 59)
+    assert last.step == pytest.approx(-1 / 24, abs=1e-3)

@@ -1,0 +1,46 @@
+"""Files that are whole or not there, whoever else writes at the same time."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from avseg.files import whole_file
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "file.txt"
+    with whole_file(path) as temporary:
+        temporary.write_text("first")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    with pytest.raises(ZeroDivisionError), whole_file(path) as temporary:
+        temporary.write_text(f"half{1 / 0}")
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_threads_leave_the_process_s_permissions_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a new file may be is only told by changing it for a moment, for all threads."""
+    real = os.umask
+
+    def slow(mask: int) -> int:
+        was = real(mask)
+        time.sleep(0.002)
+        return was
+
+    def write(number: int) -> None:
+        with whole_file(tmp_path / str(number)) as temporary:
+            temporary.write_text("x")
+
+    before = real(0o027)
+    monkeypatch.setattr(os, "umask", slow)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(write, range(8)))
+    finally:
+        now = real(before)
+    assert now == 0o027
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}

@@ -1,0 +1,95 @@
+"""Options that are about speed: the same training, whatever they say."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import make_avsbench
+from torch import Tensor, nn
+
+from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
+from avseg.models import AVSModel, load
+from avseg.training.run import train
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    make_avsbench(folder, "s4", {"train": 4, "val": 1, "test": 1}, prepared=True)
+    return folder
+
+
+def trained(root: Path, out: Path, optim: dict[str, object] | None = None, **run: object) -> dict[str, Tensor]:
+    """Weights after one epoch of burn-in and one with distant frames."""
+    config = Config(
+        data=DataConfig(root=str(root)),
+        model=ModelConfig(
+            width=16,
+            dilations=(1, 3),
+            image_encoder="efficientnet_lite0",
+            audio_encoder="cnn",
+            neighbouring_frames=True,
+            options={"matching_weight": 0.1, "initial_gain": 1.0},
+            inputs=InputConfig(image_size=64),
+        ),
+        weights=WeightsConfig(image="none", audio="none", flow="none"),
+        ufe=UFEConfig(distant_frames=True, burn_in=1),
+        optim=OptimConfig(batch_size=2, epochs=2, learning_rate=1e-3, name="adamw"),
+        run=RunConfig(out=str(out), seed=3, accelerator="cpu", progress=False),
+    )
+    config = dataclasses.replace(
+        config, optim=dataclasses.replace(config.optim, **(optim or {})), run=dataclasses.replace(config.run, **run)
+    )
+    train(config)
+    return load(out).state_dict()
+
+
+@pytest.fixture(scope="module")
+def plain(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    return trained(root, tmp_path_factory.mktemp("plain") / "run", {"fused": False})
+
+
+def assert_same(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> None:
+    # Adam's first steps move every weight by about the learning rate, also where a gradient is all rounding.
+    differences = torch.cat([(ours[name].float() - item.float()).abs().flatten() for name, item in plain.items()])
+    assert differences.median() < 1e-4
+    assert (differences < 1e-3).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "options", [{"optim": {"fused": True}}, {"channels_last": True}], ids=["fused", "channels last"]
+)
+def test_trains_the_same_model(
+    options: dict[str, object], root: Path, plain: dict[str, Tensor], tmp_path: Path
+) -> None:
+    assert_same(trained(root, tmp_path / "run", **options), plain)  # type: ignore[arg-type]
+
+
+@pytest.mark.heavy
+def test_compiled_trains_the_same_model(
+    root: Path, plain: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The compiler's front half: what it would make code of, without waiting for a C++ compiler.
+    calls = []
+
+    def compile_quickly(self: nn.Module, **options: Any) -> None:
+        calls.append(type(self).__name__)
+        nn.Module.compile(self, backend="aot_eager", **options)
+
+    monkeypatch.setattr(AVSModel, "compile", compile_quickly)
+    ours = trained(root, tmp_path / "run", compile=True)
+    assert calls == ["TPAVI"]
+    assert_same(ours, plain)
+    assert not any("_orig_mod" in name for name in ours)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_never_waited_for_within_a_step(root: Path, tmp_path: Path) -> None:
+    """``benchmarks/gpu.sh sync`` runs it where there is one."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trained(root, tmp_path / "run", accelerator="gpu", precision="bf16-mixed", channels_last=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
