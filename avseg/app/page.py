@@ -149,14 +149,8 @@ class _Asked:
                 elem_classes="avseg-quiet",
             )
         for button, sample in zip(buttons, SAMPLES, strict=True):
-            button.click(_sampler(sample), None, video, concurrency_id="samples", api_visibility="private")
-        model.change(
-            lambda value: explained(value, house.offered),
-            model,
-            about,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+            button.click(_sampler(sample), None, video, queue=False, api_visibility="private")
+        model.change(lambda value: _about(value, house), model, about, **_AT_ONCE)
         return cls(video, model, fps, start, end, go, stop, message)
 
 
@@ -319,8 +313,10 @@ def _choose(visit: Visit | None, threshold: float, score: bool, event: gr.EventD
         return gr.skip(), pieces.error(str(error))
 
 
-def _moved(visit: Visit | None, threshold: float, score: bool) -> tuple[Any, Any, Any]:
+def _moved(visit: Visit | None, threshold: float | None, score: bool) -> tuple[Any, Any, Any]:
     """The threshold moves: the shown moment follows."""
+    if threshold is None:  # while a number is typed
+        return gr.skip(), gr.skip(), gr.skip()
     try:
         here = _present(visit)
         here.threshold = threshold
@@ -329,9 +325,9 @@ def _moved(visit: Visit | None, threshold: float, score: bool) -> tuple[Any, Any
         return gr.skip(), gr.skip(), pieces.error(str(error))
 
 
-def _follow(visit: Visit | None, threshold: float) -> tuple[Any, Any]:
+def _follow(visit: Visit | None, threshold: float | None) -> tuple[Any, Any]:
     """Timeline and thumbnails under a threshold that moves: more work, so they lag behind the shown moment."""
-    if visit is None or not visit.there():
+    if threshold is None or visit is None or not visit.there():
         return gr.skip(), gr.skip()
     return pieces.facts(visit, threshold), pieces.strip(visit, threshold)
 

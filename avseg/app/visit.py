@@ -86,19 +86,24 @@ class Visit:
     def show(self, index: int) -> None:
         """Choose the moment that is shown, the nearest one there is; its frame is decoded once."""
         index = min(max(0, index), len(self.result) - 1)
-        if self._frame is None or self._frame[0] != index:
-            self._frame = index, _within(self.result.moment(index).frame, _PICTURE)
+        self._shown(index)
         self.index = index
+
+    def _shown(self, index: int) -> tuple[int, np.ndarray]:
+        known = self._frame
+        if known is None or known[0] != index:
+            self._frame = known = index, _within(self.result.moment(index).frame, _PICTURE)
+        return known
 
     def shares(self, threshold: float) -> np.ndarray:
         """``(n,)`` share of the picture that sounds, measured on pictures of 480 pixels, which is quick."""
-        if self._shares is None or self._shares[0] != threshold:
-            width, height = self.result.size
-            small = _size(width, height, _MEASURED)
-            view = replace(self.result.view, width=small[0], height=small[1])
+        known = self._shares
+        if known is None or known[0] != threshold:
+            width, height = _size(*self.result.size, _MEASURED)
+            view = replace(self.result.view, width=width, height=height)
             found = [float((view.enlarge(score) >= threshold).mean()) for score in self.result.scores]
-            self._shares = threshold, np.array(found)
-        return self._shares[1]
+            self._shares = known = threshold, np.array(found)
+        return known[1]
 
     def picture(self, threshold: float, score: bool = False) -> np.ndarray:
         """The shown moment with its mask, ``(h, w, 3)`` uint8, at most 1280 pixels wide or high.
@@ -107,10 +112,8 @@ class Visit:
             threshold: Probability from which a pixel is marked.
             score: Whether the tint's opacity follows the score everywhere.
         """
-        self.show(self.index)
-        assert self._frame is not None
-        frame = self._frame[1]
-        found = _score(self.result, self.index, frame)
+        index, frame = self._shown(self.index)
+        found = _score(self.result, index, frame)
         return overlay(frame, found >= threshold, found if score else None, alpha=0.75 if score else 0.45)
 
     def thumbnails(self, threshold: float) -> list[tuple[int, np.ndarray]]:

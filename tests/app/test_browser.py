@@ -362,6 +362,21 @@ def test_two_people_at_once_get_their_own(invite: Any, tmp_path: Path) -> None:
         assert somebody.complaints == []
 
 
+def test_somebody_who_leaves_keeps_nobody_waiting(chromium: Any, house: Served, person: Person, tmp_path: Path) -> None:
+    write_bars(tmp_path / "long.mp4", seconds=59)
+    write_bars(tmp_path / "bars.mp4")
+    for moment in ("#stop:not([disabled])", "#found .avseg-thumbs"):  # while the model runs, while files are written
+        other = Person(chromium, house)
+        other.give(tmp_path / "long.mp4")
+        other.go()
+        other.page.wait_for_selector(moment)
+        other.leave()
+        if person.page.locator("#given [aria-label='Clear']").count():
+            person.clear()
+        person.run(tmp_path / "bars.mp4")
+        assert "bars.mp4: 3.0 s" in person.page.inner_text("#facts")
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (420, "light"), (420, "dark")])
 def test_a_sample_is_looked_at_on_any_screen(invite: Any, tmp_path: Path, width: int, scheme: str) -> None:
     somebody = invite(color_scheme=scheme)
