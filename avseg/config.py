@@ -236,8 +236,8 @@ class RunConfig:
         nodes: Machines.
         precision: ``32-true`` or ``bf16-mixed``.
         channels_last: Whether convolutions work on maps whose channels lie together: best for a GPU in bf16.
-        compile: Whether the model is compiled (`torch.compile`): minutes at the start, faster steps on a GPU. On a CPU
-            the plain formulas that it compiles are slower than the models' own.
+        compile: Whether the model is compiled (`torch.compile`): minutes at the start, for steps that a GPU should take
+            faster. It compiles the plain formulas, also on a CPU, where the models have better ones of their own.
         validate_every: Epochs between validations; each also writes the checkpoints.
         resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one.
         progress: Whether to draw a progress bar.
