@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avseg.benchmarks.result import read_result
+from avseg.benchmarks.result import GROUPS, read_result
 from avseg.benchmarks.table import number, share
 from avseg.benchmarks.timing import Row
 from avseg.errors import AvsegError
@@ -68,6 +68,8 @@ def command(settings: dict[str, Any]) -> str:
     """The command line that a result comes from."""
     words = ["avseg bench", f"--device {settings['device']}", f"--threads {settings['threads']}"]
     words.append(f"--repeats {settings['repeats']}")
+    if set(settings["groups"]) != set(GROUPS):
+        words.append(f"--only {','.join(settings['groups'])}")
     if settings["quick"]:
         words.append("--quick")
     if settings["options"] != ["eager"]:

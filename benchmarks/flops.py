@@ -60,7 +60,7 @@ def parts(model: AVSModel, frames: int) -> dict[str, float]:
     counts = {name: sum(found.values()) / 1e9 for name, found in counter.get_flop_counts().items()}
     top = type(model).__name__
     found = {name: _of(counts, f"{top}.{name}", type(child).__name__) for name, child in model.named_children()}
-    return {"all": counts["Global"], **found, "rest": round(counts["Global"] - sum(found.values()), 6)}
+    return {"all": counts["Global"], **found, "rest": abs(round(counts["Global"] - sum(found.values()), 6))}
 
 
 def _of(counts: dict[str, float], path: str, kind: str) -> float:

@@ -87,17 +87,20 @@ def _rows(case: Case, settings: Settings) -> Iterator[Row]:
     settings.tell(f"{GROUP}: {case.name}")
     functions = case.make(settings)
     samples, note = sampled(functions, settings)
-    expected = functions["reference"]() if "reference" in samples else None
+    ways = [name for name in samples if name != "reference"]
+    apart = {}
+    if "reference" in samples:
+        expected = functions["reference"]()
+        apart = {name: difference(functions[name](), expected) for name in ways}
+    functions.clear()  # memory is measured next
     size = case.tags["batch"] * case.tags["frames"]
-    for name in samples:
-        if name == "reference":
-            continue
+    for name in ways:
         option = "eager" if name == "ours" else name
         shown = case.name if option == "eager" else f"{case.name}, {option}"
         found = timed_row(GROUP, shown, samples, ours=name, option=option, **case.tags)
         found["frames_per_second"] = round(size / statistics.median(samples[name]), 2)
-        if expected is not None:
-            found["difference"] = difference(functions[name](), expected)
+        if name in apart:
+            found["difference"] = apart[name]
         if note:
             found["note"] = note
         if option == "eager" and not settings.quick:

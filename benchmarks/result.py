@@ -7,6 +7,7 @@ from typing import Any
 from avseg.errors import AvsegError
 
 FORMAT_VERSION = 1
+GROUPS = ("startup", "attention", "forward", "step", "flops", "loader", "prepare", "segment")
 
 
 def read_result(path: str | Path) -> dict[str, Any]:

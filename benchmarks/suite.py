@@ -13,12 +13,11 @@ import torch
 
 from avseg.benchmarks.goals import verdicts
 from avseg.benchmarks.memory import OutOfMemory
-from avseg.benchmarks.result import FORMAT_VERSION
+from avseg.benchmarks.result import FORMAT_VERSION, GROUPS
 from avseg.benchmarks.timing import Row, Settings, use_threads
 from avseg.errors import AvsegError
 from avseg.provenance import provenance
 
-GROUPS = ("startup", "attention", "forward", "step", "flops", "loader", "prepare", "segment")
 _WITH_QUICK_ALONE = ("loader", "prepare")  # their `measure` needs to know nothing else
 
 

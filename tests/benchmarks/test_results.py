@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from avseg.benchmarks.document import BEGIN, END, fill, markdown
+from avseg.benchmarks.document import BEGIN, END, command, fill, markdown
 from avseg.benchmarks.plot import plot
-from avseg.benchmarks.result import FORMAT_VERSION, read_result
+from avseg.benchmarks.result import FORMAT_VERSION, GROUPS, read_result
 from avseg.benchmarks.table import number, report
 from avseg.errors import AvsegError
 
@@ -121,7 +121,8 @@ def test_a_document_is_filled_between_its_marks_alone(tmp_path: Path) -> None:
     assert first.startswith(f"before\n{BEGIN}\n### A processor")
     assert first.endswith(f"{END}\nafter\n")
     assert "old" not in first
-    assert "`avseg bench --device cpu --threads 2 --repeats 7 --options eager,bf16` on 2026-01-02" in first
+    assert "`avseg bench --device cpu --threads 2 --repeats 7 --only attention --options eager,bf16` on" in first
+    assert "--only" not in command({**RESULT["settings"], "groups": list(GROUPS)})
     assert "| one | ≥ 50× | 61.3× with bf16 | reached |" in first
     assert "| TPAVI attention, T = 5 | 0.617 ms | 3,085 ms | 5,000× | 1.50 / 1,877 | 0.0008 |" in first
     assert "| 0.46 % |" in first
