@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-TAPS = 3
+from avseg.models.winograd import TAPS, rewritable
+
 _BLOCK = 16  # enlarged pixels that one small matrix makes
 _CHUNK = 4 * 2**20  # bytes of mixed channels that are worked on together: they should stay in a processor's cache
 
@@ -42,8 +43,7 @@ def convolve_enlarged(x: Tensor, weight: Tensor, bias: Tensor | None, factor: in
 
 
 def _worthwhile(x: Tensor, weight: Tensor, factor: int) -> bool:
-    plain_device = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if plain_device or x.dtype not in (torch.float32, torch.float64) or weight.dtype != x.dtype:
+    if not rewritable(x, weight):
         return False
     # On a small map the steps that follow cost more than the multiplications that are saved.
     return _BLOCK % factor == 0 and min(x.shape[2:]) >= 2 * _BLOCK // factor and x.shape[1] >= 32

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from avseg.models.remembered import remember
+from avseg.models.winograd import rewritable
 
 _CHUNK = 48 * 2**20  # bytes of spectra that are worked on together
 _MOST_FILTERS = 2**28  # bytes that the filters' spectra may take
@@ -95,8 +96,7 @@ class _Grid:
 
 
 def _worthwhile(x: Tensor, weights: Sequence[Tensor], dilations: tuple[int, ...]) -> _Grid | None:
-    plain_device = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if plain_device or x.dtype not in (torch.float32, torch.float64) or any(w.dtype != x.dtype for w in weights):
+    if not rewritable(x, *weights):
         return None
     count, channels, height, width = x.shape
     if min(channels, len(weights[0])) < 32:

@@ -54,10 +54,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) 
     return _convolve(x, filters, bias, dilation, tile)
 
 
+def rewritable(x: Tensor, *weights: Tensor) -> bool:
+    """Whether convolutions of ``x`` may be computed in ways of our own, which pay on a CPU in full precision."""
+    plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    return not plain and x.dtype in (torch.float32, torch.float64) and all(w.dtype == x.dtype for w in weights)
+
+
 def tile_size(x: Tensor, weight: Tensor, dilation: int) -> int | None:
     """Results on a side of the tiles that `convolve` works with; None where the plain formula is better."""
-    plain_device = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if plain_device or x.dtype not in (torch.float32, torch.float64) or weight.dtype != x.dtype:
+    if not rewritable(x, weight):
         return None
     if min(weight.shape[:2]) < _LEAST_CHANNELS or weight.shape[2:] != (TAPS, TAPS):
         return None
