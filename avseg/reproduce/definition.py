@@ -1,0 +1,192 @@
+"""What an experiment is: rows and columns of a table, each an override of a configuration, read from ``experiments/``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avseg.errors import AvsegError
+
+FOLDER = Path(str(files("avseg"))) / "experiments"
+RESULTS = FOLDER / "results"
+"""The results that come with avseg: one JSON line a run."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a table, a row or a column changes in a configuration.
+
+    Attributes:
+        set: Values by field, such as ``{"ufe.distant_frames": True}``.
+        times: Factors by field: the value is that of the scale's configuration times the factor, rounded.
+        labels: Share of the labelled training videos whose labels are used; None is all.
+        base: The base model; None leaves it to others.
+        start: Changes that lead to the run whose weights training starts from (the paper's Table 4); None is none.
+    """
+
+    set: Mapping[str, Any] = field(default_factory=dict)
+    times: Mapping[str, float] = field(default_factory=dict)
+    labels: float | None = None
+    base: str | None = None
+    start: Mapping[str, Any] | None = None
+
+    def then(self, later: "Change") -> "Change":
+        """This change and ``later`` upon it, which wins."""
+        return Change(
+            set={**self.set, **later.set},
+            times={**self.times, **later.times},
+            labels=self.labels if later.labels is None else later.labels,
+            base=later.base or self.base,
+            start=self.start if later.start is None else later.start,
+        )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A row or a column of a table.
+
+    Attributes:
+        key: Its name in commands and results.
+        label: Its name in a printed table.
+        change: What it changes.
+        against: Rows (``none``, or ``table5:none`` of another table) that gains are given over.
+        published_only: Whether it only quotes published numbers, and nothing is run for it.
+    """
+
+    key: str
+    label: str
+    change: Change = field(default_factory=Change)
+    against: tuple[str, ...] = ()
+    published_only: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table: a row, and a column where there are any.
+
+    Attributes:
+        table: The table's name.
+        key: ``row`` or ``row/column``.
+        row, column: Its axes; no column in a table without columns.
+        change: Everything that the table, the column and the row change.
+    """
+
+    table: str
+    key: str
+    row: Axis
+    column: Axis | None
+    change: Change
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of a paper, as printed: ``miou`` in percent, ``f_score`` in 0..1; empty where it gives none."""
+
+    miou: str = ""
+    f_score: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table.
+
+    Attributes:
+        name: As in commands and file names: ``table5``.
+        title, source, question: In words.
+        rows, columns: In the order they are printed; a table may have no columns.
+        common: What all cells change.
+        paper: Published numbers by image encoder and cell.
+        notes: Remarks to print below.
+    """
+
+    name: str
+    title: str
+    source: str
+    question: str
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...] = ()
+    common: Change = field(default_factory=Change)
+    paper: Mapping[str, Mapping[str, Published]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All places, row by row."""
+        places: list[tuple[Axis, Axis | None]] = [
+            (row, column) for row in self.rows for column in (self.columns or (None,))
+        ]
+        return [self._cell(row, column) for row, column in places]
+
+    def cell(self, key: str) -> Cell:
+        """The place called ``key``.
+
+        Raises:
+            AvsegError: there is none.
+        """
+        for cell in self.cells:
+            if cell.key == key:
+                return cell
+        raise AvsegError(f"{self.name} has no cell '{key}': it has {', '.join(cell.key for cell in self.cells)}.")
+
+    def against(self, cell: Cell) -> list[tuple[str, str]]:
+        """The places that gains of ``cell`` are given over: (experiment, key of the cell in the same column)."""
+        found = []
+        for name in cell.row.against:
+            table, _, row = name.rpartition(":")
+            found.append((table or self.name, f"{row}/{cell.column.key}" if cell.column and not table else row))
+        return found
+
+    def _cell(self, row: Axis, column: Axis | None) -> Cell:
+        change = self.common.then(column.change if column else Change()).then(row.change)
+        return Cell(self.name, f"{row.key}/{column.key}" if column else row.key, row, column, change)
+
+
+def experiment_names() -> list[str]:
+    """The tables that can be asked for."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_experiment(name: str) -> Experiment:
+    """Read ``experiments/NAME.yaml``.
+
+    Raises:
+        AvsegError: there is no such table, or its file is faulty.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise AvsegError(f"There is no experiment '{name}': choose {', '.join(experiment_names())}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        common = _change(values)
+        return Experiment(
+            name=name,
+            rows=_axes(values.pop("rows")),
+            columns=_axes(values.pop("columns", {})),
+            common=common,
+            paper={
+                encoder: {key: Published(**numbers) for key, numbers in cells.items()}
+                for encoder, cells in values.pop("paper", {}).items()
+            },
+            notes=tuple(values.pop("notes", ())),
+            **{key: str(values.pop(key)) for key in ("title", "source", "question")},
+            **values,
+        )
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise AvsegError(f"{path} is no table of experiments ({error}): correct it.") from error
+
+
+def _axes(rows: Mapping[str, Mapping[str, Any]]) -> tuple[Axis, ...]:
+    axes = []
+    for key, given in rows.items():
+        values = dict(given)
+        change = _change(values)
+        axes.append(Axis(str(key), str(values.pop("label")), change, tuple(values.pop("against", ())), **values))
+    return tuple(axes)
+
+
+def _change(values: dict[str, Any]) -> Change:
+    """Take the parts of a `Change` out of ``values``."""
+    return Change(**{name: values.pop(name) for name in ("set", "times", "labels", "base", "start") if name in values})
