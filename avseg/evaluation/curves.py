@@ -70,8 +70,8 @@ def forest(rows: Sequence[tuple[str, float, float, float]], unit: str, ink: str 
         unit: Of the horizontal axis.
         ink: ``light`` or ``dark``: the page.
     """
-    figure, axes = _axes(5.2, 0.75 + 0.36 * len(rows), ink)
-    colour = _colour(0, ink)
+    figure, axes = plain_axes(5.2, 0.75 + 0.36 * len(rows), ink)
+    colour = line_colour(0, ink)
     for i, (_, mean, low, high) in enumerate(rows):
         axes.plot([low, high], [-i, -i], color=colour, linewidth=2.5, solid_capstyle="round")
         axes.plot([mean], [-i], "o", color=colour, markersize=8)
@@ -103,15 +103,15 @@ def _line(rows: Rows, plot: Plot) -> tuple[list[float], list[float]]:
 
 
 def _panel(lines: Mapping[str, tuple[list[float], list[float]]], plot: Plot, last: float, ink: str) -> Figure:
-    figure, axes = _axes(5.2, 3.2, ink)
+    figure, axes = plain_axes(5.2, 3.2, ink)
     for i, (name, (x, y)) in enumerate(lines.items()):
         if not x:
             continue
         smooth = _moving_mean(y)
         if smooth is not None:
-            axes.plot(x, y, color=_colour(i, ink), linewidth=0.7, alpha=0.3)
+            axes.plot(x, y, color=line_colour(i, ink), linewidth=0.7, alpha=0.3)
         drawn, marker = y if smooth is None else smooth, "o" if len(x) <= 40 else None
-        axes.plot(x, drawn, marker=marker, color=_colour(i, ink), markersize=3.5, linewidth=1.8, label=name)
+        axes.plot(x, drawn, marker=marker, color=line_colour(i, ink), markersize=3.5, linewidth=1.8, label=name)
     axes.set_xlabel("step")
     axes.set_ylabel(plot.unit)
     axes.set_xlim(0, last)
@@ -129,7 +129,8 @@ def _moving_mean(values: Sequence[float], at_least: int = 60) -> list[float] | N
     return [sum(window) / len(window) for window in windows]
 
 
-def _axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
+def plain_axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
+    """A transparent figure of so many inches with one pair of axes, drawn for a ``light`` or ``dark`` page."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     axes.tick_params(colors=INKS[ink], labelsize=11)
@@ -143,7 +144,8 @@ def _axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _colour(index: int, ink: str) -> tuple[float, float, float]:
+def line_colour(index: int, ink: str) -> tuple[float, float, float]:
+    """The colour of the line number ``index`` on a ``light`` or ``dark`` page."""
     name = ORDER[index % len(ORDER)]
     name = "sky blue" if (name, ink) == ("blue", "dark") else "blue" if (name, ink) == ("sky blue", "dark") else name
     red, green, blue = (value / 255 for value in OKABE_ITO[name])

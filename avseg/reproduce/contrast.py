@@ -45,9 +45,13 @@ def contrast(
     minus = {name: -weight for name, weight in weights.items() if weight <= 0}
     videos = list(cells[first][seeds[0]])
 
+    # Rounded, so that equal sums differ by 0 in whatever order they were added: a p-value counts what is on either side.
     def side(part: Mapping[str, float]) -> list[dict[str, float]]:
         return [
-            {video: sum(weight * cells[name][seed][video] for name, weight in part.items()) for video in videos}
+            {
+                video: round(sum(weight * cells[name][seed][video] for name, weight in part.items()), 9)
+                for video in videos
+            }
             for seed in seeds
         ]
 

@@ -191,7 +191,10 @@ def _published_gains(experiments: Mapping[str, Experiment], own: Place, other: P
 
     def gain(encoder: str, metric: str) -> str:
         before, after = getattr(first[encoder], metric), getattr(second[encoder], metric)
-        return f"{Decimal(after) - Decimal(before):+f}" if before and after else ""
+        if not before or not after:
+            return ""
+        number = f"{Decimal(after) - Decimal(before):+f}"
+        return number.replace("0.", ".", 1) if after.startswith(".") else number
 
     return {
         encoder: Published(gain(encoder, "miou"), gain(encoder, "f_score")) for encoder in second if encoder in first
