@@ -62,15 +62,23 @@ def curve_panels(runs: Mapping[str, Rows], plots: Sequence[Plot] = PLOTS) -> lis
     return panels
 
 
-def forest(rows: Sequence[tuple[str, float, float, float]], unit: str, ink: str = "light") -> Figure:
+def forest(
+    rows: Sequence[tuple[str, float, float, float]],
+    unit: str,
+    ink: str = "light",
+    width: float = 5.2,
+    spacing: float = 0.36,
+) -> Figure:
     """Differences as dots with their intervals around a line at no difference.
 
     Args:
         rows: Label, mean, lower and upper end.
         unit: Of the horizontal axis.
         ink: ``light`` or ``dark``: the page.
+        width: Of the figure in inches.
+        spacing: Inches from row to row.
     """
-    figure, axes = plain_axes(5.2, 0.75 + 0.36 * len(rows), ink)
+    figure, axes = _axes(width, 0.75 + spacing * len(rows), ink)
     colour = line_colour(0, ink)
     for i, (_, mean, low, high) in enumerate(rows):
         axes.plot([low, high], [-i, -i], color=colour, linewidth=2.5, solid_capstyle="round")
@@ -103,7 +111,7 @@ def _line(rows: Rows, plot: Plot) -> tuple[list[float], list[float]]:
 
 
 def _panel(lines: Mapping[str, tuple[list[float], list[float]]], plot: Plot, last: float, ink: str) -> Figure:
-    figure, axes = plain_axes(5.2, 3.2, ink)
+    figure, axes = _axes(5.2, 3.2, ink)
     for i, (name, (x, y)) in enumerate(lines.items()):
         if not x:
             continue
@@ -129,10 +137,9 @@ def _moving_mean(values: Sequence[float], at_least: int = 60) -> list[float] | N
     return [sum(window) / len(window) for window in windows]
 
 
-def plain_axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
-    """A transparent figure of so many inches with one pair of axes, drawn for a ``light`` or ``dark`` page."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-    axes = figure.add_subplot(facecolor="none")
+def style_axes(axes: Axes, ink: str) -> None:
+    """Make axes calm, without a background, and legible on a ``light`` or ``dark`` page."""
+    axes.set_facecolor("none")
     axes.tick_params(colors=INKS[ink], labelsize=11)
     for side, spine in axes.spines.items():
         spine.set_color(INKS[ink])
@@ -141,7 +148,6 @@ def plain_axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
         label.set(color=INKS[ink], fontsize=11)
     axes.grid(axis="both", color=INKS[ink], alpha=0.12)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def line_colour(index: int, ink: str) -> tuple[float, float, float]:
@@ -150,3 +156,10 @@ def line_colour(index: int, ink: str) -> tuple[float, float, float]:
     name = "sky blue" if (name, ink) == ("blue", "dark") else "blue" if (name, ink) == ("sky blue", "dark") else name
     red, green, blue = (value / 255 for value in OKABE_ITO[name])
     return red, green, blue
+
+
+def _axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes = figure.add_subplot()
+    style_axes(axes, ink)
+    return figure, axes

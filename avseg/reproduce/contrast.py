@@ -45,7 +45,7 @@ def contrast(
     minus = {name: -weight for name, weight in weights.items() if weight <= 0}
     videos = list(cells[first][seeds[0]])
 
-    # Rounded, so that equal sums differ by 0 in whatever order they were added: a p-value counts what is on either side.
+    # Rounded, so that equal sums differ by 0 in whatever order they were added: a p-value counts what lies beside it.
     def side(part: Mapping[str, float]) -> list[dict[str, float]]:
         return [
             {

@@ -145,8 +145,8 @@ def printed(published: Published | None, metric: str) -> str:
 
 
 def full_label(cell: CellSummary) -> str:
-    """Row, and column where there is one."""
-    return f"{cell.cell.row.label}, {cell.cell.column.label}" if cell.cell.column else cell.cell.row.label
+    """Row, after the column where there is one."""
+    return f"{cell.cell.column.label}: {cell.cell.row.label}" if cell.cell.column else cell.cell.row.label
 
 
 def remarks(summary: Summary) -> list[str]:
