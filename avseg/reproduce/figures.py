@@ -6,7 +6,8 @@ from statistics import fmean
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from avseg.evaluation.curves import INKS, forest, line_colour, style_axes
+from avseg.evaluation.compare import Difference
+from avseg.evaluation.curves import INKS, ORDER, forest, line_colour, style_axes
 from avseg.files import whole_file
 from avseg.render.figures import blank_figure
 from avseg.reproduce import wording
@@ -48,10 +49,7 @@ def arms_figure(summary: Summary, ink: str = "light") -> "Figure":
 def gains_figure(summary: Summary, ink: str = "light") -> "Figure":
     """All gains of a table with their intervals."""
     rows = [
-        (
-            f"{wording.full_label(cell)}\n{wording.over(summary, cell, gain.over)}",
-            *(100 * value for value in (gain.miou.mean, gain.miou.low, gain.miou.high)),
-        )
+        (f"{wording.full_label(cell)}\n{wording.over(summary, cell, gain.over)}", *_points(gain.miou))
         for cell, gain in summary.gains
     ]
     return forest(rows, "gain in test mIoU, percentage points", ink, width=7.0, spacing=0.5)
@@ -59,11 +57,7 @@ def gains_figure(summary: Summary, ink: str = "light") -> "Figure":
 
 def answers_figure(outcomes: Outcomes, ink: str = "light") -> "Figure":
     """The answers to what was asked beforehand, those that there are."""
-    rows = [
-        (one.hypothesis.label, *(100 * value for value in (found.mean, found.low, found.high)))
-        for one in outcomes.outcomes
-        if (found := one.difference)
-    ]
+    rows = [(one.hypothesis.label, *_points(one.difference)) for one in outcomes.outcomes if one.difference]
     return forest(rows, "test mIoU, percentage points", ink)
 
 
@@ -89,8 +83,8 @@ def pseudo_figure(summary: Summary, ink: str = "light") -> "Figure | None":
                 points = _pseudo(cell, key)
                 if points:
                     x, y = zip(*points, strict=True)
-                    style = {"color": line_colour(number, ink), "linewidth": 1.8, "marker": "o", "markersize": 3.5}
-                    axes.plot(x, y, label=cell.cell.row.label, **style)
+                    colour = line_colour(number, ink)
+                    axes.plot(x, y, f"o{_dashes(number)}", color=colour, markersize=3.5, label=cell.cell.row.label)
         truth = [value for cell in block.cells for _, value in _pseudo(cell, "truth")]
         if truth:
             line = {"color": INKS[ink], "linewidth": 1.2, "linestyle": (0, (4, 3))}
@@ -121,11 +115,13 @@ def validation_figure(summary: Summary, ink: str = "light") -> "Figure | None":
             colour = line_colour(number, ink)
             for one in cell.records:
                 steps, values = zip(*one.validation, strict=True) if one.validation else ((), ())
-                axes.plot(steps, [100 * value for value in values], color=colour, linewidth=0.7, alpha=0.35)
+                axes.plot(
+                    steps, [100 * value for value in values], _dashes(number), color=colour, linewidth=0.7, alpha=0.35
+                )
             points = _mean_by(pair for one in cell.records for pair in one.validation)
             if points:
                 x, y = zip(*points, strict=True)
-                axes.plot(x, y, color=colour, linewidth=2, label=cell.cell.row.label)
+                axes.plot(x, y, _dashes(number), color=colour, linewidth=2, label=cell.cell.row.label)
         axes.set_xlim(left=0)
         axes.set_xlabel("step", color=INKS[ink], fontsize=11)
         axes.set_ylabel("validation mIoU, %", color=INKS[ink], fontsize=11)
@@ -139,6 +135,11 @@ def save_picture(figure: "Figure", path: str | Path, dpi: int = 150) -> Path:
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=dpi, facecolor="white")
     return Path(path)
+
+
+def _points(found: Difference) -> tuple[float, float, float]:
+    """Mean, lower and upper end in percentage points."""
+    return 100 * found.mean, 100 * found.low, 100 * found.high
 
 
 def _arms(block: Block, axes: "Axes", ink: str) -> None:
@@ -213,9 +214,14 @@ def _titled(title: str, block: Block) -> str:
 def _from_zero(panels: Iterable["Axes"]) -> None:
     """One vertical scale for all, from zero to a little above what is highest."""
     panels = list(panels)
-    highest = max(float(value) for axes in panels for line in axes.lines for value in line.get_ydata())
+    highest = max(axes.dataLim.ymax for axes in panels)
     for axes in panels:
         axes.set_ylim(0, 1.06 * highest or 1)
+
+
+def _dashes(number: int) -> str:
+    """Lines are dashed once colours recur."""
+    return "-" if number < len(ORDER) else "--"
 
 
 def _legend(axes: "Axes", ink: str) -> None:
