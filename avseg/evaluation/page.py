@@ -94,7 +94,7 @@ th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align
 td { white-space: nowrap; }
 thead th { vertical-align: bottom; }
 th { font-weight: 600; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; min-width: 6rem; }
 th:first-child { text-align: left; padding-left: 0; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .facts th { color: var(--soft); font-weight: 400; min-width: 8rem; }
@@ -104,6 +104,10 @@ video { width: 100%; max-width: 32rem; background: #000; }
 .paper { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .75rem; }
 .paper figcaption { color: #59636e; margin-bottom: 0; }
 .paper .scroll img { min-width: 34rem; max-width: 100%; }
+.dense th, .dense td { padding: .35rem .4rem; font-size: .875rem; }
+.dense th:first-child { padding-left: 0; }
+.wide { margin: 1rem 0; }
+.wide img { min-width: 34rem; max-width: 100%; }
 .narrow img { width: 100%; max-width: 32rem; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.5rem; }
 .panels img { width: 100%; }

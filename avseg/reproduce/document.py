@@ -138,7 +138,7 @@ def _results(summary: Summary) -> str:
     tables = "".join(_sheet(result_sheet(summary, block)) for block in wording.blocks(summary))
     picture = _figure(figures.arms_figure, summary, "Test mIoU of every seed") if summary.records else ""
     remarks = "".join(f"<li>{escape(line)}</li>" for line in wording.remarks(summary))
-    return f"{tables}{picture}<ul>{remarks}</ul>"
+    return f'<div class="dense">{tables}</div>{picture}<ul>{remarks}</ul>'
 
 
 def _gains(summary: Summary) -> str:
@@ -165,7 +165,7 @@ def _pseudo(summary: Summary) -> str:
 
 def _figure(draw: "Callable[[Summary, str], Figure | None]", summary: Summary, alt: str) -> str:
     light, dark = draw(summary, "light"), draw(summary, "dark")
-    return f"<figure>{themed(light, dark, alt)}</figure>" if light and dark else ""
+    return f'<figure class="scroll wide">{themed(light, dark, alt)}</figure>' if light and dark else ""
 
 
 def _settings(summary: Summary) -> str:
