@@ -41,8 +41,8 @@ def arms_figure(summary: Summary, ink: str = "light") -> "Figure":
         style_axes(axes, ink)
         _arms(block, axes, ink)
         if number == len(shown) - 1:
-            axes.set_xlabel(f"test mIoU, %, {summary.protocol.replace('=', ' = ')}", color=INKS[ink], fontsize=11)
-    _caption(figure, wording.ours(summary), ink)
+            axes.set_xlabel("test mIoU, %; dots: seeds, bars: means", color=INKS[ink], fontsize=11)
+    _caption(figure, wording.ours(summary).removeprefix("Ours: "), ink)
     return figure
 
 
