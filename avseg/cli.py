@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("learning", "train", "train a model, with or without unlabelled frames"),
     "evaluate": ("learning", "evaluate", "score a model on a split"),
     "compare": ("learning", "compare", "is one model better than another?"),
+    "reproduce": ("reproduce", "reproduce", "run the paper's tables and print ours beside the paper's"),
     "segment": ("segment", "segment", "mark what sounds in videos"),
     "app": ("app", "app", "do the same in the browser"),
     "convert": ("convert", "convert", "make a published checkpoint a model of avseg's"),

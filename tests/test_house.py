@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("avseg.evaluation",),
     ("avseg.training",),
     ("avseg.inference",),
-    ("avseg.app", "avseg.demo", "avseg.doctor"),
+    ("avseg.app", "avseg.demo", "avseg.doctor", "avseg.reproduce"),
     ("avseg.benchmarks",),
     ("avseg.commands",),
     ("avseg.cli",),

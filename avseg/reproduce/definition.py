@@ -1,4 +1,4 @@
-"""What an experiment is: rows and columns of a table, each an override of a configuration, read from ``experiments/``."""
+"""What an experiment is: rows and columns of a table, each a change of a configuration, read from ``experiments/``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

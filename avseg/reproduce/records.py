@@ -1,7 +1,7 @@
 """What was run: one JSON line for each run and place of a table, with everything that its number rests on."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ class Record:
     protocols: Mapping[str, Mapping[str, float]]
     diagnostics: Mapping[str, Any]
     videos: Mapping[str, tuple[float, float]]
-    validation: list[tuple[int, float]]
-    pseudo: list[Mapping[str, float]]
+    validation: Sequence[tuple[int, float]]
+    pseudo: Sequence[Mapping[str, float]]
     run: str
     config: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -84,16 +84,6 @@ def read_records(*paths: str | Path) -> list[Record]:
                 if line.strip():
                     found.append(_record(line, file, number))
     return found
-
-
-def add_record(path: str | Path, record: Record) -> None:
-    """Put ``record`` in the file ``path``, in place of an earlier one of the same place and data."""
-    kept = [
-        other
-        for other in read_records(path)
-        if (other.place, other.data.get("hash")) != (record.place, record.data.get("hash"))
-    ]
-    write_records(path, [*kept, record])
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
