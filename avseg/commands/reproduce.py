@@ -17,8 +17,8 @@ def reproduce_parser() -> Parser:
     parser = Parser(
         "avseg reproduce",
         "TABLE [options]",
-        f"Run one of the paper's tables ({names}) and print it: means over seeds, paired gains with 95 % intervals, and "
-        "the paper's own numbers beside them. What is done already is kept, and a run that was stopped goes on.",
+        "Run one of the paper's tables and print it: means over seeds, paired gains with 95 % intervals, and the "
+        "paper's own numbers beside them. What is done already is kept, and a run that was stopped goes on.",
         "avseg reproduce table5\n"
         "avseg reproduce table5 --data.root AVSBench --scale paper --shard 3/8\n"
         "avseg reproduce table5 --only nf+df --seeds 1",
@@ -39,8 +39,8 @@ def reproduce_parser() -> Parser:
         "--set", type=str, nargs="+", metavar="FIELD=VALUE", help="change every run, such as run.accelerator=gpu"
     )
     parser.add_argument("--out", type=str, default="runs/reproduce", help="folder of data, runs, results and tables")
-    parser.add_argument("--plan", action="store_true", help="list the runs and which are done, and do nothing")
-    parser.add_argument("--show", action="store_true", help="print the results that come with avseg, and do nothing")
+    parser.add_argument("--plan", action="store_true", help="only list the runs and which of them are done")
+    parser.add_argument("--show", action="store_true", help="only print the results that come with avseg")
     return parser
 
 
