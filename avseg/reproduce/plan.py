@@ -117,14 +117,15 @@ class Planner:
         base = change.base or "tpavi"
         source = self.sources[subset]
         file = self.scale.config_file(subset, base, self.encoder)
-        change = self.scale.subsets.get(subset, Change()).then(change)
+        asked, change = change, self.scale.subsets.get(subset, Change()).then(change)
+        change = change.then(Change(set=change.scales.get(self.scale.name, {})))
         own = [f"--{key}={_text(value)}" for key, value in change.set.items()]
         plain = load_config(file, *own, *self.overrides)
         factors = [f"--{key}={_times(plain, key, factor)}" for key, factor in change.times.items()]
         config = load_config(file, *own, *self.overrides, *factors) if factors else plain
         start = None
         if change.start is not None:
-            first = replace(change, start=None)
+            first = replace(asked, start=None)
             start = self.run(first.then(Change(set=change.start)), seed)
             config.weights.start = str(start.folder)
         labels = () if change.labels is None else self._labels(source, change.labels, seed, config)
