@@ -98,6 +98,8 @@ def _record(line: str, file: Path, number: int) -> Record:
         values = json.loads(line)
         if values.pop("format_version") != FORMAT_VERSION:
             raise ValueError("another format version")
+        values["videos"] = {key: tuple(scores) for key, scores in values["videos"].items()}
+        values["validation"] = [tuple(row) for row in values["validation"]]
         return Record(**values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise AvsegError(f"{file}, line {number} is no result of avseg reproduce ({error}): remove the line.") from None
