@@ -121,7 +121,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.:/*}])(?:/(?:home|work|root|mnt|scratch|User
 def ours() -> list[Path]:
     """Text files of the repository that people wrote."""
     kinds = (".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".txt", ".svg", ".csv", ".css", ".js", "")
-    places = ["avseg", "benchmarks", "configs", "docs", "tests", ".ci"]
+    places = ["avseg", "benchmarks", "configs", "docs", "experiments", "tests", ".ci"]
     files = [path for place in places for path in (REPOSITORY / place).rglob("*")] + list(REPOSITORY.glob("*"))
     return [path for path in files if path.is_file() and path.suffix in kinds and "__pycache__" not in path.parts]
 

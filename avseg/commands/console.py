@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 _SILENCE = 10.0  # seconds between two lines of progress where there is no terminal
 
@@ -78,8 +78,8 @@ def note(text: str) -> None:
     sys.stderr.write(f"avseg: note: {text}\n")
 
 
-def show(table: "Table") -> None:
-    """Print a table, at least 80 columns wide."""
+def show(table: "RenderableType") -> None:
+    """Print a table, or what else rich can, at least 80 columns wide."""
     from rich.console import Console
 
     console = Console()

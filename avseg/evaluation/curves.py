@@ -62,16 +62,24 @@ def curve_panels(runs: Mapping[str, Rows], plots: Sequence[Plot] = PLOTS) -> lis
     return panels
 
 
-def forest(rows: Sequence[tuple[str, float, float, float]], unit: str, ink: str = "light") -> Figure:
+def forest(
+    rows: Sequence[tuple[str, float, float, float]],
+    unit: str,
+    ink: str = "light",
+    width: float = 5.2,
+    spacing: float = 0.36,
+) -> Figure:
     """Differences as dots with their intervals around a line at no difference.
 
     Args:
         rows: Label, mean, lower and upper end.
         unit: Of the horizontal axis.
         ink: ``light`` or ``dark``: the page.
+        width: Of the figure in inches.
+        spacing: Inches from row to row.
     """
-    figure, axes = _axes(5.2, 0.75 + 0.36 * len(rows), ink)
-    colour = _colour(0, ink)
+    figure, axes = _axes(width, 0.75 + spacing * len(rows), ink)
+    colour = line_colour(0, ink)
     for i, (_, mean, low, high) in enumerate(rows):
         axes.plot([low, high], [-i, -i], color=colour, linewidth=2.5, solid_capstyle="round")
         axes.plot([mean], [-i], "o", color=colour, markersize=8)
@@ -109,9 +117,9 @@ def _panel(lines: Mapping[str, tuple[list[float], list[float]]], plot: Plot, las
             continue
         smooth = _moving_mean(y)
         if smooth is not None:
-            axes.plot(x, y, color=_colour(i, ink), linewidth=0.7, alpha=0.3)
+            axes.plot(x, y, color=line_colour(i, ink), linewidth=0.7, alpha=0.3)
         drawn, marker = y if smooth is None else smooth, "o" if len(x) <= 40 else None
-        axes.plot(x, drawn, marker=marker, color=_colour(i, ink), markersize=3.5, linewidth=1.8, label=name)
+        axes.plot(x, drawn, marker=marker, color=line_colour(i, ink), markersize=3.5, linewidth=1.8, label=name)
     axes.set_xlabel("step")
     axes.set_ylabel(plot.unit)
     axes.set_xlim(0, last)
@@ -129,9 +137,9 @@ def _moving_mean(values: Sequence[float], at_least: int = 60) -> list[float] | N
     return [sum(window) / len(window) for window in windows]
 
 
-def _axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-    axes = figure.add_subplot(facecolor="none")
+def style_axes(axes: Axes, ink: str) -> None:
+    """Make axes calm, without a background, and legible on a ``light`` or ``dark`` page."""
+    axes.set_facecolor("none")
     axes.tick_params(colors=INKS[ink], labelsize=11)
     for side, spine in axes.spines.items():
         spine.set_color(INKS[ink])
@@ -140,11 +148,18 @@ def _axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
         label.set(color=INKS[ink], fontsize=11)
     axes.grid(axis="both", color=INKS[ink], alpha=0.12)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
-def _colour(index: int, ink: str) -> tuple[float, float, float]:
+def line_colour(index: int, ink: str) -> tuple[float, float, float]:
+    """The colour of the line number ``index`` on a ``light`` or ``dark`` page."""
     name = ORDER[index % len(ORDER)]
     name = "sky blue" if (name, ink) == ("blue", "dark") else "blue" if (name, ink) == ("sky blue", "dark") else name
     red, green, blue = (value / 255 for value in OKABE_ITO[name])
     return red, green, blue
+
+
+def _axes(width: float, height: float, ink: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes = figure.add_subplot()
+    style_axes(axes, ink)
+    return figure, axes

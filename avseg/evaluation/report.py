@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import METRICS, Comparison, compare
 from avseg.evaluation.curves import as_uri, curve_panels, forest
+from avseg.evaluation.page import facts_table, html_page, html_table, themed
 from avseg.evaluation.scores import Evaluation
 from avseg.files import whole_file
 
@@ -123,20 +124,18 @@ def write_report(path: str | Path, report: Report) -> Path:
         ("Where the score comes from", lambda: _diagnostics(report.arms, protocol)),
         ("By category", lambda: _categories(report.arms, protocol)),
         ("What this does not show", lambda: _limits(report, comparisons)),
-        *((name, lambda rows=rows: _facts(rows)) for name, rows in report.facts.items()),  # type: ignore[misc]
+        *((name, lambda rows=rows: facts_table(rows)) for name, rows in report.facts.items()),  # type: ignore[misc]
         ("Do it again", lambda: _commands(report.commands)),
     ]
     sections = [(name, body()) for name, body in parts]
-    body = "\n".join(f"<section>\n<h2>{escape(name)}</h2>\n{html}\n</section>" for name, html in sections if html)
     lead = "".join(
         f'<p class="lead">{escape(verdict(name, report.arms[0].name, found, report.generated))}</p>'
         for name, rows in comparisons.items()
         for found in rows
         if (found.protocol, found.metric) == (protocol, "miou")
     )
-    page = _PAGE.format(title=escape(report.title), style=_STYLE, lead=lead, body=body)
     with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(html_page(report.title, lead, sections), encoding="utf-8")
     return Path(path)
 
 
@@ -161,7 +160,7 @@ def _scores(arms: Sequence[Arm]) -> str:
     note = (
         "Percent, mean over the test videos; T = 5: a clip's five frames enter the model together, T = 1: each alone."
     )
-    return _table(head, rows, note)
+    return html_table(head, rows, note)
 
 
 def _differences(baseline: str, comparisons: Mapping[str, list[Comparison]]) -> str:
@@ -182,8 +181,8 @@ def _differences(baseline: str, comparisons: Mapping[str, list[Comparison]]) -> 
         dots = [(label, 100 * g.mean, 100 * g.low, 100 * g.high) for label, g in zip(labels, gains, strict=True)]
         unit = f"{name} − {baseline}, percentage points"
         note = "Paired bootstrap over " + ("videos." if gains[0].seeds == 1 else "training runs and videos.")
-        plot = _themed(forest(dots, unit), forest(dots, unit, "dark"), f"Differences of {name} from {baseline}")
-        parts.append(_table(head, rows, note) + f'<div class="narrow">{plot}</div>')
+        plot = themed(forest(dots, unit), forest(dots, unit, "dark"), f"Differences of {name} from {baseline}")
+        parts.append(html_table(head, rows, note) + f'<div class="narrow">{plot}</div>')
     return "\n".join(parts)
 
 
@@ -209,16 +208,9 @@ def _video(report: Report) -> str:
 def _curves(arms: Sequence[Arm]) -> str:
     panels = curve_panels({arm.name: arm.curves for arm in arms})
     figures = [
-        f"<figure><h3>{escape(title)}</h3>{_themed(light, dark, title)}</figure>" for title, light, dark in panels
+        f"<figure><h3>{escape(title)}</h3>{themed(light, dark, title)}</figure>" for title, light, dark in panels
     ]
     return f'<div class="panels">{"".join(figures)}</div>' if figures else ""
-
-
-def _themed(light: "Figure", dark: "Figure", alt: str) -> str:
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{as_uri(dark)}">'
-        f'<img src="{as_uri(light)}" alt="{escape(alt)}"></picture>'
-    )
 
 
 def _diagnostics(arms: Sequence[Arm], protocol: str) -> str:
@@ -242,7 +234,7 @@ def _diagnostics(arms: Sequence[Arm], protocol: str) -> str:
         f"{protocol}, percent. Right: frames whose mask has an IoU above 0.5 with the truth, so that it marks the "
         "sounding object. IoU then: the mean over these frames alone."
     )
-    return _table(head, rows, escape(note))
+    return html_table(head, rows, escape(note))
 
 
 def _categories(arms: Sequence[Arm], protocol: str) -> str:
@@ -253,7 +245,7 @@ def _categories(arms: Sequence[Arm], protocol: str) -> str:
         for name, first in means[0][0].items()
     ]
     head = ["category", "videos", *(f"{escape(arm.name)}<br>mIoU" for arm in arms)]
-    return _table(head, rows, f"{escape(protocol)}, percent.") if rows else ""
+    return html_table(head, rows, f"{escape(protocol)}, percent.") if rows else ""
 
 
 def _percent(values: Any) -> str:
@@ -278,89 +270,5 @@ def _limits(report: Report, comparisons: Mapping[str, list[Comparison]]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _facts(rows: Mapping[str, Any]) -> str:
-    cells = "".join(f"<tr><th scope='row'>{escape(k)}</th><td>{escape(_plain(v))}</td></tr>" for k, v in rows.items())
-    return f'<table class="facts">{cells}</table>' if cells else ""
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    return str(value)
-
-
 def _commands(commands: Sequence[str]) -> str:
     return f"<pre><code>{escape(chr(10).join(commands))}</code></pre>" if commands else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
-    """A table of cells that are HTML already; the first column heads the rows."""
-    top = "".join(f"<th scope='col'>{cell}</th>" for cell in head)
-    lines = "".join(
-        f"<tr><th scope='row'>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in rows
-    )
-    below = f'<p class="note">{note}</p>' if note else ""
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>{below}'
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{lead}
-{body}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --page: #ffffff; --line: #d1d9e0; --box: #f6f8fa;
-  --link: #0b57d0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --soft: #9da7b1; --page: #16191d; --line: #3a4149;
-  --box: #20252b; --link: #8ab4f8; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .75rem; text-wrap: balance; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
-h3 { font-size: 1rem; margin: 0 0 .25rem; font-weight: 600; }
-.lead { font-size: 1.15rem; margin: 0 0 .5rem; max-width: 46rem; }
-.note, figcaption { color: var(--soft); font-size: .875rem; margin: .5rem 0 1.25rem; max-width: 46rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: baseline; }
-td { white-space: nowrap; }
-thead th { vertical-align: bottom; }
-th { font-weight: 600; }
-tbody th { font-weight: 400; }
-th:first-child { text-align: left; padding-left: 0; }
-.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.facts th { color: var(--soft); font-weight: 400; min-width: 8rem; }
-figure { margin: 0; }
-img, video { max-width: 100%; height: auto; display: block; }
-video { width: 100%; max-width: 32rem; background: #000; }
-.paper { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .75rem; }
-.paper figcaption { color: #59636e; margin-bottom: 0; }
-.paper .scroll img { min-width: 34rem; max-width: 100%; }
-.narrow img { width: 100%; max-width: 32rem; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.5rem; }
-.panels img { width: 100%; }
-pre { background: var(--box); border: 1px solid var(--line); border-radius: 6px; padding: .75rem; overflow-x: auto;
-  font: .875rem/1.5 ui-monospace, monospace; }
-a { color: var(--link); }
-ul { padding-left: 1.2rem; max-width: 46rem; }
-@media (max-width: 30rem) { th, td { padding: .35rem .3rem; } body { font-size: 15px; } }
-"""
