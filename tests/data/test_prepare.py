@@ -14,7 +14,7 @@ import torch
 from helpers import disc_mask, make_avsbench, write_mp4
 from PIL import Image
 
-import avseg.data.prepare as prepare_module
+import avseg.data.jobs as jobs_module
 from avseg.data.avsbench import (
     DistantLayout,
     Layout,
@@ -330,14 +330,14 @@ def test_nowhere_to_write_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(AvsegError, match=r"\.avseg cannot be written to"):
         prepare(tmp_path, "s4", workers=1)
     (tmp_path / ".avseg").unlink()
-    real = prepare_module.write_wav
+    real = jobs_module.write_wav
 
     def full(path: Path, wave: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(prepare_module, "write_wav", full)
+    monkeypatch.setattr(jobs_module, "write_wav", full)
     with pytest.raises(AvsegError, match=r"No space left on device\): make room"):
         prepare(tmp_path, "s4", workers=1)
     assert Layout(tmp_path, "s4").frame(index[0], 5).is_file(), "what is made already is kept"
-    monkeypatch.setattr(prepare_module, "write_wav", real)
+    monkeypatch.setattr(jobs_module, "write_wav", real)
     assert prepare(tmp_path, "s4", workers=1).kept == 10
