@@ -126,8 +126,8 @@ def frame_side(layout: Layout, videos: Sequence[Video], size: int | None = None,
     Raises:
         AvsegError: ``size`` contradicts frames (unless they are overwritten) or masks that are there.
     """
-    stored = None if overwrite else _first_size(layout.frame(video, 1) for video in videos)
-    masks = _first_size(layout.mask(video, k) for video in videos for k in labelled_frames(video)[:1])
+    stored = None if overwrite else first_size(layout.frame(video, 1) for video in videos)
+    masks = first_size(layout.mask(video, k) for video in videos for k in labelled_frames(video)[:1])
     side = size or (stored or masks or (224, 224))[0]
     if stored is not None and stored != (side, side):
         raise AvsegError(
@@ -142,7 +142,8 @@ def frame_side(layout: Layout, videos: Sequence[Video], size: int | None = None,
     return side
 
 
-def _first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
+def first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
+    """Width and height of the first picture that can be read; None without one."""
     for path in paths:
         try:
             with Image.open(path) as image:
