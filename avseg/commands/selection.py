@@ -64,13 +64,14 @@ def mine(options: Any) -> int:
     for _, reason in report.failures:
         note(f"left out: {reason}")
     taken = Counter(frame.video.category for frame in report.frames)
-    table = Table(title=f"{report.folder}: {len(report.frames)} distant frames")
+    table = Table()
     table.add_column("category")
     for column in ("taken", "found"):
         table.add_column(column, justify="right")
     for category, found in report.found.items():
         table.add_row(category, str(taken[category]), str(found))
     show(table)
+    print(f"{report.folder}: {len(report.frames)} distant frames, listed in mined.csv")
     made = ", ".join(f"{kind} {count}" for kind, count in report.written.items()) or "nothing was missing"
     print(f"made: {made}; left out: {report.known} videos of the data set, {len(report.failures)} that are broken")
     if options.count is not None and len(report.frames) < options.count:

@@ -113,9 +113,7 @@ def mine(
     return MineReport(
         folder=layout.folder,
         frames=frames,
-        found={
-            category: len(queues.get(category, ())) for category in sorted({*(declared or table.values()), *queues})
-        },
+        found={category: len(queues.get(category, ())) for category in wanted},
         known=len(fitting) - sum(map(len, queues.values())),
         written=dict(run.written),
         failures=run.failures,

@@ -158,6 +158,12 @@ def _check_raw(layout: Layout, jobs: Sequence[Job]) -> None:
     needing = [job for job in jobs if job.pictures_missing]
     if not needing or any(job.raw.is_file() for job in needing):
         return
+    distant = DistantLayout(layout.distant)
+    if all(job.sizes == distant.video_sizes for job in needing):
+        raise AvsegError(
+            f"{layout.root} holds none of the {len(needing)} videos that {distant.index} lists and that are still to be "
+            "prepared: put them, or a link to their folder, there."
+        )
     folder = layout.data / "raw_videos"
     frames = any(exists(path) for job in needing for path in job.frames)
     if frames:
