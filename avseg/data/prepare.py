@@ -161,8 +161,8 @@ def _check_raw(layout: Layout, jobs: Sequence[Job]) -> None:
     distant = DistantLayout(layout.distant)
     if all(job.sizes == distant.video_sizes for job in needing):
         raise AvsegError(
-            f"{layout.root} holds none of the {len(needing)} videos that {distant.index} lists and that are still to be "
-            "prepared: put them, or a link to their folder, there."
+            f"{layout.root} holds none of the {len(needing)} videos that {distant.index} lists and that still have to "
+            "be prepared: put them, or a link to their folder, there."
         )
     folder = layout.data / "raw_videos"
     frames = any(exists(path) for job in needing for path in job.frames)
