@@ -1,6 +1,7 @@
 """Folders like VGGSound's: videos called ``<id>_<start>.mp4``, a CSV of labels, and what these mean in AVSBench."""
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,10 +73,11 @@ def read_folder(
         raise AvsegError(
             f"{table} has no row for any of the {len(files)} videos in {source}: its rows should be id,start,label."
         )
+    meant = {label: categories.get(plain(label)) for label in {label for _, label in labelled}}
     found = [
-        SoundVideo(*place, label, categories[plain(label)], files[place])
+        SoundVideo(*place, label, category, files[place])
         for place, label in labelled
-        if plain(label) in categories
+        if (category := meant[label]) is not None
     ]
     if not found:
         raise AvsegError(
@@ -172,10 +174,12 @@ def _only_table(source: Path) -> Path:
 
 def _find_videos(source: Path) -> dict[tuple[str, int], Path]:
     files: dict[tuple[str, int], Path] = {}
-    for path in sorted(source.rglob("*")):
-        match = _FILE.fullmatch(path.name)
-        if match and not path.name.startswith(".") and path.is_file():
-            files.setdefault((match[1], int(match[2])), path)
+    for folder, below, names in os.walk(source):
+        below.sort()
+        for name in sorted(names):
+            match = None if name.startswith(".") else _FILE.fullmatch(name)
+            if match:
+                files.setdefault((match[1], int(match[2])), Path(folder, name))
     return files
 
 
