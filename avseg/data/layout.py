@@ -192,6 +192,17 @@ class DistantLayout:
         return self.folder / "index.csv"
 
     @property
+    def mined(self) -> Path:
+        """Where `avseg.data.mine` says what it chose: a CSV with the columns ``n``, ``id``, ``start``, ``label``,
+        ``category``."""
+        return self.folder / "mined.csv"
+
+    @property
+    def numbers(self) -> Path:
+        """Where `avseg.data.mine` keeps the number of every video that it ever tried."""
+        return self.folder / "numbers.csv"
+
+    @property
     def video_sizes(self) -> Path:
         """As `Layout.video_sizes`."""
         return self.folder / "video_sizes.csv"
