@@ -23,6 +23,9 @@ from avseg.data.clip import Clip
 from avseg.data.stills import Still, load_stills
 from avseg.errors import AvsegError
 
+FAR = 4
+"""From this frame on S4's frames are ``far`` from the labelled first second."""
+
 
 @dataclass(frozen=True)
 class LabelledItem:
@@ -55,7 +58,8 @@ class DistantItem:
         layout: Where the source lies: a `Layout` for a video, a `DistantLayout` for one of MS3's distant frames.
         source: A training video, or one of MS3's distant frames.
         frames: Numbers k; (1,) for MS3's distant frames.
-        excluded: Frames among them whose label is used: ``valid`` is False there.
+        excluded: Frames among them that nothing is to be learnt from here, such as one whose label is used: ``valid``
+            is False there.
     """
 
     layout: Layout | DistantLayout
@@ -82,7 +86,7 @@ def training_items(config: DataConfig, length: int, distant: bool) -> tuple[list
     Args:
         config: Which data.
         length: T, 1 or 5.
-        distant: Whether distant clips are wanted.
+        distant: Whether distant clips are wanted; ``data.distant`` says which.
 
     Returns:
         Labelled items, distant items, and how many labelled items there are when all labels are used.
@@ -102,8 +106,10 @@ def training_items(config: DataConfig, length: int, distant: bool) -> tuple[list
     items = [item for layout, listed in videos.items() for item in _labelled_items(layout, listed, length)]
     distant_items: list[DistantItem] = []
     for layout, listed in videos.items() if distant else ():
-        if layout.subset == "s4":
-            distant_items += _s4_distant_items(layout, listed, names, length)
+        if config.distant == "labelled":
+            distant_items += _labels_as_distant_items(layout, listed, names, length)
+        elif layout.subset == "s4":
+            distant_items += _s4_distant_items(config, layout, listed, names, length)
         else:
             distant_items += _ms3_distant_items(config, layout, length)
     return [item for item in items if item.source.name in names], distant_items, len(items)
@@ -167,14 +173,39 @@ def _labelled_items(layout: Layout, videos: Sequence[Video], length: int) -> lis
     return [LabelledItem(layout, video, (k,)) for video in videos for k in labelled_frames(video)]
 
 
-def _s4_distant_items(layout: Layout, videos: Sequence[Video], names: set[str], length: int) -> list[DistantItem]:
+def _labels_as_distant_items(
+    layout: Layout, videos: Sequence[Video], names: set[str], length: int
+) -> list[DistantItem]:
+    """The frames whose labels are used; of a longer clip nothing but these counts."""
+    items = []
+    for video in videos:
+        if video.name not in names:
+            continue
+        used = labelled_frames(video)
+        if length == FRAMES:
+            others = tuple(k for k in range(1, FRAMES + 1) if k not in used)
+            items.append(DistantItem(layout, video, tuple(range(1, FRAMES + 1)), others))
+        else:
+            items += [DistantItem(layout, video, (k,)) for k in used]
+    return items
+
+
+def _s4_distant_items(
+    config: DataConfig, layout: Layout, videos: Sequence[Video], names: set[str], length: int
+) -> list[DistantItem]:
+    if config.distant != "all" and length != 1:
+        raise AvsegError(
+            f"data.distant is {config.distant}, which single frames can be and clips of {length} cannot: set "
+            "model.frames_per_clip to 1, or data.distant to all."
+        )
+    chosen = {"near": range(1, FAR), "far": range(FAR, FRAMES + 1)}.get(config.distant, range(1, FRAMES + 1))
     items = []
     for video in videos:
         used = labelled_frames(video) if video.name in names else ()
         if length == FRAMES:
             items.append(DistantItem(layout, video, tuple(range(1, FRAMES + 1)), used))
         else:
-            items += [DistantItem(layout, video, (k,)) for k in range(1, FRAMES + 1) if k not in used]
+            items += [DistantItem(layout, video, (k,)) for k in chosen if k not in used]
     return items
 
 
@@ -184,6 +215,11 @@ def _ms3_distant_items(config: DataConfig, layout: Layout, length: int) -> list[
     spare = config.subset == "both" and not config.distant_root
     if spare and (length != 1 or not folder.is_dir()):
         return []
+    if config.distant != "all":
+        raise AvsegError(
+            f"data.distant is {config.distant}, which MS3's distant frames are not, being of unlabelled videos: set "
+            "data.distant to all or labelled, or data.subset to s4."
+        )
     if length != 1:
         raise AvsegError(
             "MS3's distant frames are single frames: set model.frames_per_clip to 1, or ufe.distant_frames to false."
