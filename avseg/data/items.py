@@ -1,10 +1,12 @@
 """Which clips a training run reads: its labelled items, its distant items, and the files that these need."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 from avseg.config import DataConfig, InputConfig
 from avseg.data.avsbench import (
@@ -35,11 +37,13 @@ class LabelledItem:
         layout: Where the video lies.
         source: A row of the index.
         frames: Numbers k; those among them that have a published mask are labelled.
+        moves_as: The video whose flow the clip carries; None: its own.
     """
 
     layout: Layout
     source: Video
     frames: tuple[int, ...]
+    moves_as: Video | None = None
 
     excluded: ClassVar[tuple[int, ...]] = ()
 
@@ -48,6 +52,11 @@ class LabelledItem:
         """The frames one by one."""
         labelled = labelled_frames(self.source)
         return tuple(Still(self.layout, self.source, k, k in labelled) for k in self.frames)
+
+    @cached_property
+    def moving_stills(self) -> tuple[Still, ...]:
+        """The frames whose flow the clip carries, one by one."""
+        return _moving_stills(self)
 
 
 @dataclass(frozen=True)
@@ -60,17 +69,27 @@ class DistantItem:
         frames: Numbers k; (1,) for MS3's distant frames.
         excluded: Frames among them that nothing is to be learnt from here, such as one whose label is used: ``valid``
             is False there.
+        moves_as: As `LabelledItem.moves_as`.
     """
 
     layout: Layout | DistantLayout
     source: Video | DistantFrame
     frames: tuple[int, ...] = (1,)
     excluded: tuple[int, ...] = ()
+    moves_as: Video | DistantFrame | None = None
 
     @cached_property
     def stills(self) -> tuple[Still, ...]:
         """The frames one by one."""
         return tuple(Still(self.layout, self.source, k) for k in self.frames)
+
+    @cached_property
+    def moving_stills(self) -> tuple[Still, ...]:
+        """The frames whose flow the clip carries, one by one."""
+        return _moving_stills(self)
+
+
+Item = TypeVar("Item", LabelledItem, DistantItem)
 
 
 def layouts_of(config: DataConfig) -> tuple[Layout, ...]:
@@ -127,13 +146,37 @@ def whole_videos(layout: Layout, split: str) -> list[LabelledItem]:
     return _labelled_items(layout, videos, FRAMES)
 
 
-def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowSource) -> Clip:
+def shuffle_flow(items: Sequence[Item]) -> list[Item]:
+    """The items, each with the flow of another video, so that flow tells nothing of what sounds.
+
+    A control: parameters, batches and the kind of flow stay. Frame k of a video gets the flow of frame k of another one
+    of its subset and split (of MS3's distant frames, another of them), which is a function of the index alone: the same
+    in every run, whatever its seed, labels and other options are.
+
+    Raises:
+        AvsegError: a split of a single video, or a faulty index.
+    """
+    others: dict[Video | DistantFrame, Any] = {}
+    for layout, split in dict.fromkeys((item.layout, _split(item)) for item in items):
+        others |= _other_sources(layout, split)
+    return [replace(item, moves_as=others[item.source]) for item in items]
+
+
+def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowSource, hidden: bool = False) -> Clip:
     """An item as a clip, read from its files.
+
+    Args:
+        item: What to read.
+        inputs: Size, resize and flow bound.
+        flow: Which flow.
+        hidden: As in `avseg.data.avsbench.load_clip`.
 
     Raises:
         AvsegError: a file is missing, unreadable or of the wrong size.
     """
-    clip = load_stills(item.stills, inputs, flow)
+    clip = load_stills(item.stills, inputs, flow if item.moves_as is None else "none", hidden)
+    if item.moves_as is not None:
+        clip = replace(clip, flow=load_stills(item.moving_stills, inputs, flow).flow)
     for row, k in enumerate(item.frames):
         if k in item.excluded:
             clip.valid[row] = False
@@ -165,6 +208,30 @@ def check_files(stills: Iterable[Still], flow: FlowSource) -> None:
         elif flow == "published":
             for path in still.published_flow:
                 need(path, "put UFE's published flow there, or use --data.flow computed")
+
+
+def _moving_stills(item: LabelledItem | DistantItem) -> tuple[Still, ...]:
+    if item.moves_as is None:
+        return item.stills
+    return tuple(Still(item.layout, item.moves_as, k) for k in item.frames)
+
+
+def _split(item: LabelledItem | DistantItem) -> str:
+    return item.source.split if isinstance(item.source, Video) else ""
+
+
+def _other_sources(layout: Layout | DistantLayout, split: str) -> dict[Video | DistantFrame, Video | DistantFrame]:
+    """Another one for each: the next in an order that is drawn once and for all."""
+    listed: Sequence[Video | DistantFrame]
+    if isinstance(layout, Layout):
+        listed = [video for video in read_index(layout.root, layout.subset) if video.split == split]
+    else:
+        listed = read_distant_index(layout.folder)
+    if len(listed) < 2:
+        lonely = f"video of split {split}" if split else "distant frame"
+        raise AvsegError(f"{layout.folder} has one {lonely}, which none can lend its flow: set data.flow to computed.")
+    order = np.random.default_rng(0).permutation(len(listed))
+    return {listed[one]: listed[other] for one, other in zip(order, np.roll(order, 1), strict=True)}
 
 
 def _labelled_items(layout: Layout, videos: Sequence[Video], length: int) -> list[LabelledItem]:

@@ -56,7 +56,7 @@ def evaluate_checkpoint(
     out: str | Path | None = None,
     device: torch.device | str = "cpu",
     workers: int = 2,
-    flow: Literal["computed", "published"] = "computed",
+    flow: Literal["computed", "published", "shuffled"] = "computed",
     progress: bool = True,
 ) -> Evaluation:
     """Load a model, score it on a split under T = 5 and T = 1, and write the scores as JSON.
@@ -69,7 +69,8 @@ def evaluate_checkpoint(
         out: The JSON file to write; None writes nothing.
         device: Where the model runs.
         workers: Processes that load clips.
-        flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s or UFE's published trees.
+        flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s, UFE's published trees, or, as a
+            control, that of another video of the split.
         progress: Whether to draw a progress bar.
 
     Raises:

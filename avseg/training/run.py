@@ -246,7 +246,7 @@ def _with_store(data: TrainingData, show: bool) -> TrainingData:
 
 def _all_stills(data: TrainingData) -> list[Still]:
     """The frames of training and of validation."""
-    return [*data.stills, *(still for item in data.validation_items for still in item.stills)]
+    return [*data.stills, *data.validation_stills]
 
 
 def _steps_done(checkpoint: Path) -> int:
