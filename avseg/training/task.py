@@ -115,8 +115,8 @@ class AVSTask(pl.LightningModule):
         assert batch.masks is not None
         inputs = normalise(batch, self.model.config)
         logits = video_logits(self.model, inputs, batch, self.protocol)
-        self.jaccard.update(logits, batch.masks)
-        self.f_score.update(logits, batch.masks)
+        self.jaccard.update(logits, batch.masks, batch.valid)
+        self.f_score.update(logits, batch.masks, batch.valid)
 
     def on_train_epoch_end(self) -> None:
         """Put what was logged on disk, so that a run can be watched."""
