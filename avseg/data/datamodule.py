@@ -43,7 +43,7 @@ from avseg.data.store import Store
 from avseg.errors import AvsegError
 
 Embeddings = Mapping[Layout | DistantLayout, Mapping[str, Tensor]]
-"""Audio embeddings by layout and name: ``(5, 128)`` of a video, ``(1, 128)`` of one of MS3's distant frames."""
+"""Audio embeddings by layout and key: ``(5, 128)`` of a video, ``(1, 128)`` of one of MS3's distant frames."""
 
 B = TypeVar("B", bound=Batch)
 
@@ -164,7 +164,7 @@ class TrainingData:
             batch = collate([load_item(item, inputs, self.flow) for item in items], kind)
         if self.embeddings is None:
             return batch
-        rows = [self.embeddings[item.layout][item.source.name][[k - 1 for k in item.frames]] for item in items]
+        rows = [self.embeddings[item.layout][item.source.key][[k - 1 for k in item.frames]] for item in items]
         return replace(batch, audio=torch.stack(rows))
 
     def _indices(self, stream: int, step: int, size: int) -> list[int]:

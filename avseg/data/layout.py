@@ -33,6 +33,11 @@ class Video:
     subset: Subset
     start: int = 0
 
+    @property
+    def key(self) -> str:
+        """What tells the video from all others of its subset: one name may be in several splits or categories."""
+        return "/".join(filter(None, (self.split, self.category, self.name)))
+
 
 @dataclass(frozen=True)
 class DistantFrame:
@@ -46,6 +51,11 @@ class DistantFrame:
 
     name: str
     video: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells the frame from all others: its name."""
+        return self.name
 
 
 def frame_times(count: int = FRAMES) -> npt.NDArray[np.float64]:

@@ -18,6 +18,7 @@ from avseg.reproduce.records import Record
 from avseg.reproduce.scale import Scale
 from avseg.training.logs import read_metrics
 from avseg.training.run import read_run, train
+from avseg.training.watch import PseudoMasks
 
 Say = Callable[[str], None]
 DIGITS = 4
@@ -50,7 +51,7 @@ def carry_out(runs: Sequence[Run], scale: Scale, say: Say) -> None:
 def _do(run: Run, scale: Scale) -> None:
     if not (run.folder / "run.json").is_file():
         config = replace(run.config, run=replace(run.config.run, resume=True))
-        train(config)
+        train(config, [PseudoMasks(scale.watch)])
     if not run.test_file.is_file():
         flow = run.config.data.flow
         subset = cast(Subset, run.source.subset)

@@ -225,7 +225,7 @@ def test_validation_and_evaluation_lend_alike(s4: Path, tmp_path: Path) -> None:
 
 def test_lent_flow_keeps_embeddings_and_needs_a_branch(s4: Path) -> None:
     videos = read_index(s4, "s4")
-    embeddings = {Layout(s4, "s4"): {video.name: torch.full((5, 128), float(i)) for i, video in enumerate(videos)}}
+    embeddings = {Layout(s4, "s4"): {video.key: torch.full((5, 128), float(i)) for i, video in enumerate(videos)}}
     shuffled, computed = (data(s4, flow=flow).with_embeddings(embeddings) for flow in ("shuffled", "computed"))
     for ours, theirs in zip(shuffled.loader(3, 6), computed.loader(3, 6), strict=True):
         assert torch.equal(ours.labelled.audio, theirs.labelled.audio)  # type: ignore[arg-type]

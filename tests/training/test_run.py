@@ -280,7 +280,7 @@ def test_both_subsets_train_together(root, tmp_path):
     data = _with_embeddings(training_data(config), SimpleNamespace(audio_encoder=encoder))
     found = {layout.subset: set(embeddings) for layout, embeddings in data.embeddings.items()}
     assert found == {
-        subset: {video.name for video in read_index(both, subset) if video.split != "test"} for subset in ("s4", "ms3")
+        subset: {video.key for video in read_index(both, subset) if video.split != "test"} for subset in ("s4", "ms3")
     }
     assert next(iter(data.loader())).labelled.audio.shape == (4, 1, 128)
 
