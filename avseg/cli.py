@@ -18,9 +18,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data stamps": ("data", "stamps", "fetch pictures and sounds for the generated benchmark"),
     "data prepare": ("data", "prepare", "turn raw videos into frames, sound and flow"),
     "data check": ("data", "check", "list what is missing or broken in prepared data"),
+    "data mine": ("selection", "mine", "pick distant frames for MS3 from a folder like VGGSound's"),
+    "data labels": ("selection", "labels", "write nested subsets of the labels"),
     "train": ("learning", "train", "train a model, with or without unlabelled frames"),
     "evaluate": ("learning", "evaluate", "score a model on a split"),
     "compare": ("learning", "compare", "is one model better than another?"),
+    "reproduce": ("reproduce", "reproduce", "run the paper's tables and print ours beside the paper's"),
     "segment": ("segment", "segment", "mark what sounds in videos"),
     "app": ("app", "app", "do the same in the browser"),
     "convert": ("convert", "convert", "make a published checkpoint a model of avseg's"),
@@ -107,7 +110,7 @@ def _unknown(arguments: list[str]) -> int:
 def _overview(group: str = "") -> str:
     """Help for ``avseg``, or for a group of commands."""
     if group:
-        head = f"usage: avseg {group} COMMAND ...\n\nWrite, fetch, prepare and check data sets.\n"
+        head = f"usage: avseg {group} COMMAND ...\n\nWrite, fetch, prepare, check and choose data.\n"
         example = "avseg data synth bench --videos 200\n  avseg data prepare bench"
     else:
         head = (

@@ -117,8 +117,12 @@ class DataConfig:
         labelled: A text file with one training video's name per line: only their labels are used, and every other
             training frame of S4 becomes a distant frame. None uses all labels. With ``both`` a name counts in either
             subset.
+        distant: Which frames join as distant frames: ``all`` unlabelled ones; of S4 those ``near`` the labelled first
+            second (frames 1 to 3) or ``far`` from it (4 and 5), for clips of a single frame; or, as a control,
+            ``labelled``: the very frames whose labels are used, as if they had none.
         distant_root: Folder of MS3's distant frames in the form of ``MS3_Extend``; None looks for ``ROOT/MS3_Extend``.
-        flow: ``computed`` reads the flow that ``avseg data prepare`` wrote, ``published`` UFE's 8-bit trees.
+        flow: ``computed`` reads the flow that ``avseg data prepare`` wrote, ``published`` UFE's 8-bit trees;
+            ``shuffled`` is a control: computed flow, but of another video than the clip's, always the same one.
         store: Where decoded clips are kept as memory-mapped arrays: ``auto`` is ``.avseg/store`` beside the data (where
             that can't be written to, files are read in every epoch), ``off`` is nowhere, anything else is a folder.
         workers: How many load clips ahead: threads with the store (None is 1, which is plenty), processes without it
@@ -128,8 +132,9 @@ class DataConfig:
     root: str = ""
     subset: Literal["s4", "ms3", "both"] = "s4"
     labelled: str | None = None
+    distant: Literal["all", "near", "far", "labelled"] = "all"
     distant_root: str | None = None
-    flow: Literal["computed", "published"] = "computed"
+    flow: Literal["computed", "published", "shuffled"] = "computed"
     store: str = "auto"
     workers: int | None = None
 

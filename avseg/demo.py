@@ -128,22 +128,13 @@ def write_videos(demo: Demo) -> "BenchmarkInfo":
 
 def find_objects(demo: Demo) -> Path | None:
     """The folder of cut-outs and recordings to generate from; None is the built-in procedural set."""
-    from avseg.data.stamps import fetch_stamps
+    from avseg.data.stamps import stamps_if_any
 
     if demo.objects == "procedural":
         return None
     if demo.objects != "auto":
         return Path(demo.objects)
-    folder = demo.out / "stamps"
-    if (folder / "index.csv").is_file():
-        return folder
-    _say("fetching stamps (Debian's tuxpaint-stamps-default, 161 MB)")
-    try:
-        fetch_stamps(folder)
-    except AvsegError as error:
-        _say(f"no stamps here, so the built-in procedural objects are used ({error})")
-        return None
-    return folder
+    return stamps_if_any(demo.out / "stamps", _say)
 
 
 def prepare_videos(demo: Demo) -> None:

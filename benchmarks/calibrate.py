@@ -1,9 +1,9 @@
 """Calibrate an edition of the generated benchmark, without UFE: what each way to answer scores on a split.
 
 Without training: choosing among the true masks at random, the largest object, or by motion. With training, all with
-`configs/demo.yaml` as the supervised baseline: a blind model (black pictures), a deaf model (silence), the baseline.
+one configuration as the supervised baseline: a blind model (black pictures), a deaf model (silence), the baseline.
 
-    python benchmarks/calibrate.py ROOT OUT [--arms baseline,deaf,blind] [--split test] [--OPTION=VALUE …]
+    python benchmarks/calibrate.py ROOT OUT [--arms baseline,deaf,blind] [--split test] [--config FILE] [--OPTION=V …]
 
 ROOT is a prepared benchmark; OPTIONs override the configuration. Results are appended to OUT/calibration.jsonl.
 """
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--arms", default="baseline,deaf,blind")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--config", type=Path, default=CONFIG)
     options, overrides = parser.parse_known_args()
     benchmark = read_benchmark(options.root, "s4")
     common = {"benchmark": benchmark.hash, "version": benchmark.version, "edition": benchmark.edition}
@@ -68,7 +69,7 @@ def main() -> None:
         folder = options.out / arm
         base = () if arm == "baseline" else (f"--model.base={arm}",)
         fixed = (f"--data.root={options.root}", f"--run.out={folder}")
-        run = train(load_config(CONFIG, *BASELINE, *base, *overrides, *fixed))
+        run = train(load_config(options.config, *BASELINE, *base, *overrides, *fixed))
         evaluation = evaluate_checkpoint(folder, options.root, "s4", options.split, workers=0, progress=False)
         scores, found = evaluation.scores["T=1"], evaluation.diagnostics["T=1"]
         note({

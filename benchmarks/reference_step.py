@@ -14,7 +14,8 @@ from avseg.config import PerturbConfig, UFEConfig
 from avseg.data import perturb
 from avseg.data.clip import TrainBatch
 from avseg.models import AVSModel, Inputs, normalise
-from avseg.training.consistency import Draws, consistency, evaluation_mode, weak_view
+from avseg.models.base import evaluation_mode
+from avseg.training.consistency import Draws, consistency, weak_view
 
 
 def published_losses(

@@ -80,6 +80,29 @@ def write_mp4(
             container.mux(audio.encode(None))
 
 
+def write_two_tones(path: Path) -> None:
+    """Write an mp4 of 3 seconds: 400 Hz up to 1.5 s, then 4,000 Hz."""
+    write_mp4(path, seconds=3.0, sound=0)
+    with av.open(str(path)) as container:
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    time = np.arange(48000) / 16000
+    tone = (0.3 * np.sin(2 * np.pi * np.where(time < 1.5, 400, 4000) * time)).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = container.add_stream("aac", rate=16000, layout="mono")
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = i
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for start in range(0, 48000, 1024):
+            piece = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], "fltp", "mono")
+            piece.sample_rate, piece.pts = 16000, start
+            container.mux(audio.encode(piece))
+        container.mux(audio.encode(None))
+
+
 def disc_mask(k: int, number: int, size: int) -> np.ndarray:
     """``(size, size)`` bool: the disc of frame k."""
     x, y, radius = disc_at(frame_times()[k - 1], number, size)

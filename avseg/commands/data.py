@@ -10,8 +10,8 @@ from avseg.commands.parser import Parser
 from avseg.errors import AvsegError
 
 Subset = Literal["s4", "ms3"]
-_ROOT = "the folder that holds Single-source/ and Multi-sources/"
-_WORKERS = "processes; one a core if not given"
+ROOT = "the folder that holds Single-source/ and Multi-sources/"
+WORKERS = "processes; one a core if not given"
 
 
 # The knobs of an edition that the command line can turn; docs/benchmark.md lists all, which Python can.
@@ -53,7 +53,7 @@ def synth_parser() -> Parser:
     parser.add_argument("--val", type=PositiveInt | None, help="videos for validation instead of 15 %")
     parser.add_argument("--test", type=PositiveInt | None, help="videos for testing instead of 15 %")
     parser.add_argument("--size", type=PositiveInt | None, help="pixels of both sides, instead of the edition's")
-    parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
+    parser.add_argument("--workers", type=PositiveInt | None, help=WORKERS)
     for name, (kind, text) in _KNOBS.items():
         parser.add_argument(f"--{name}", type=kind | None, metavar="X", help=f"{text}; the edition's if not given")
     return parser
@@ -110,11 +110,11 @@ def prepare_parser() -> Parser:
         "again, it makes only what is missing.",
         "avseg data prepare AVSBench --subset s4",
     )
-    parser.add_argument("root", metavar="ROOT", type=str, help=_ROOT)
+    parser.add_argument("root", metavar="ROOT", type=str, help=ROOT)
     parser.add_argument("--subset", type=Subset | None, metavar="{s4,ms3}", help="those that are there if not given")
     parser.add_argument("--size", type=PositiveInt | None, help="side of the frames; that of the masks if not given")
     parser.add_argument("--flow_method", type=Literal["farneback", "dis"], default="farneback", help="optical flow")
-    parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
+    parser.add_argument("--workers", type=PositiveInt | None, help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="make everything anew")
     return parser
 
@@ -154,9 +154,9 @@ def check_parser() -> Parser:
         "there is anything.",
         "avseg data check AVSBench --subset s4",
     )
-    parser.add_argument("root", metavar="ROOT", type=str, help=_ROOT)
+    parser.add_argument("root", metavar="ROOT", type=str, help=ROOT)
     parser.add_argument("--subset", type=Subset | None, metavar="{s4,ms3}", help="those that are there if not given")
-    parser.add_argument("--workers", type=PositiveInt | None, help=_WORKERS)
+    parser.add_argument("--workers", type=PositiveInt | None, help=WORKERS)
     return parser
 
 
@@ -183,10 +183,10 @@ def _subsets(root: str, asked: str | None) -> list[Any]:
     if asked is not None:
         return [asked]
     if not Path(root).is_dir():
-        raise AvsegError(f"{root} is no folder: name {_ROOT}.")
+        raise AvsegError(f"{root} is no folder: name {ROOT}.")
     layouts = [Layout(root, subset) for subset in get_args(Subset)]
     found = [layout.subset for layout in layouts if layout.index.is_file()]
     if not found:
         names = " nor ".join(str(layout.index.relative_to(root)) for layout in layouts)
-        raise AvsegError(f"{root} has neither {names}: name {_ROOT}, or write one with `avseg data synth`.")
+        raise AvsegError(f"{root} has neither {names}: name {ROOT}, or write one with `avseg data synth`.")
     return found

@@ -99,9 +99,10 @@ def evaluate_parser() -> Parser:
     parser.add_argument("--data.workers", type=NonNegativeInt, default=2, help="processes that load clips")
     parser.add_argument(
         "--data.flow",
-        type=Literal["computed", "published"],
+        type=Literal["computed", "published", "shuffled"],
         default="computed",
-        help="motion for a model that takes it: avseg's own, or UFE's published 8-bit trees",
+        help="motion for a model that takes it: avseg's own, UFE's published 8-bit trees, or, as a control, that of "
+        "another video",
     )
     parser.add_argument("--json", type=str | None, help="also write the scores of every video to this file")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")

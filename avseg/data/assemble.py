@@ -24,7 +24,7 @@ def stored_batch(store: Store, items: Sequence[LabelledItem | DistantItem], side
     Tensors are page-locked where there is a GPU to copy them to.
 
     Args:
-        store: Holds every frame of ``items``.
+        store: Holds every frame of ``items`` and those whose flow they carry.
         items: One or more, of one length.
         side: S, the pictures' side.
         kind: `LabelledBatch` or `DistantBatch`.
@@ -37,10 +37,11 @@ def stored_batch(store: Store, items: Sequence[LabelledItem | DistantItem], side
     arrays, counted = (frames.numpy(), flow.numpy(), log_mel.numpy()), valid.numpy()
     marked = None if masks is None else masks.numpy()
     for b, item in enumerate(items):
-        for t, still in enumerate(item.stills):
+        for t, (still, moving) in enumerate(zip(item.stills, item.moving_stills, strict=True)):
             stored = store[still.layout, still.source, still.k]
+            moved = stored if moving is still else store[moving.layout, moving.source, moving.k]
             used = still.k not in item.excluded if marked is None else still.labelled
-            for place, array in zip((stored.frame, stored.flow, stored.log_mel), arrays, strict=True):
+            for place, array in zip((stored.frame, moved.flow, stored.log_mel), arrays, strict=True):
                 _copy(place, array[b, t])
             counted[b, t] = stored.fit.valid() if used and stored.fit.padded else used
             if marked is not None:

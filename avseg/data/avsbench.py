@@ -27,6 +27,7 @@ from avseg.data.index import (
     write_frame_index,
     write_index,
     write_label_subset,
+    write_label_subsets,
     write_sizes,
 )
 from avseg.data.layout import (
@@ -75,6 +76,7 @@ __all__ = [
     "write_image",
     "write_index",
     "write_label_subset",
+    "write_label_subsets",
     "write_mask",
     "write_sizes",
 ]

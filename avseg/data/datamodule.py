@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,18 @@ from avseg.data.avsbench import (
     FlowSource,
     Layout,
     Subset,
-    load_clip,
 )
 from avseg.data.clip import Batch, DistantBatch, LabelledBatch, TrainBatch, collate
-from avseg.data.items import DistantItem, LabelledItem, check_files, layouts_of, load_item, training_items, whole_videos
+from avseg.data.items import (
+    DistantItem,
+    LabelledItem,
+    check_files,
+    layouts_of,
+    load_item,
+    shuffle_flow,
+    training_items,
+    whole_videos,
+)
 from avseg.data.loader import Batches, ordered_loader
 from avseg.data.pool import cores
 from avseg.data.stills import Still
@@ -35,7 +43,7 @@ from avseg.data.store import Store
 from avseg.errors import AvsegError
 
 Embeddings = Mapping[Layout | DistantLayout, Mapping[str, Tensor]]
-"""Audio embeddings by layout and name: ``(5, 128)`` of a video, ``(1, 128)`` of one of MS3's distant frames."""
+"""Audio embeddings by layout and key: ``(5, 128)`` of a video, ``(1, 128)`` of one of MS3's distant frames."""
 
 B = TypeVar("B", bound=Batch)
 
@@ -82,23 +90,32 @@ class TrainingData:
 
     @property
     def flow(self) -> FlowSource:
-        """The flow that clips carry: a model without the NF branch needs none, so none is read."""
-        return self.config.data.flow if self.config.model.neighbouring_frames else "none"
+        """Which flow is read: a model without the NF branch needs none. Items tell whose flow their clips carry."""
+        return stored_flow(self.config.data.flow) if self.config.model.neighbouring_frames else "none"
 
     @property
     def stills(self) -> list[Still]:
         """The frames that training reads, each once: those of labelled clips, then those of distant ones."""
-        items: list[LabelledItem | DistantItem] = [*self.labelled_items, *self.distant_items]
-        return list(dict.fromkeys(still for item in items for still in item.stills))
+        return _stills([*self.labelled_items, *self.distant_items])
+
+    @property
+    def validation_stills(self) -> list[Still]:
+        """The frames that validation reads, each once.
+
+        Raises:
+            AvsegError: as `validation_items`.
+        """
+        return _stills(self.validation_items)
 
     @property
     def validation_items(self) -> list[LabelledItem]:
         """The validation videos of the run's subsets; with both, S4's come first.
 
         Raises:
-            AvsegError: a faulty index, or no validation videos.
+            AvsegError: a faulty index, no validation videos, or one alone whose flow should be another's.
         """
-        return [item for layout in layouts_of(self.config.data) for item in whole_videos(layout, "val")]
+        items = [item for layout in layouts_of(self.config.data) for item in whole_videos(layout, "val")]
+        return shuffle_flow(items) if _shuffled(self.config) else items
 
     def with_embeddings(self, embeddings: Embeddings) -> "TrainingData":
         """The same data whose clips also carry ``audio`` (see `avseg.data.embeddings`)."""
@@ -147,7 +164,7 @@ class TrainingData:
             batch = collate([load_item(item, inputs, self.flow) for item in items], kind)
         if self.embeddings is None:
             return batch
-        rows = [self.embeddings[item.layout][item.source.name][[k - 1 for k in item.frames]] for item in items]
+        rows = [self.embeddings[item.layout][item.source.key][[k - 1 for k in item.frames]] for item in items]
         return replace(batch, audio=torch.stack(rows))
 
     def _indices(self, stream: int, step: int, size: int) -> list[int]:
@@ -174,6 +191,8 @@ def training_data(
     if not config.data.root:
         raise AvsegError("data.root is not set: give the folder that holds Single-source/ and Multi-sources/.")
     labelled, distant, full_size = training_items(config.data, length, config.ufe.distant_frames)
+    if _shuffled(config):
+        labelled, distant = shuffle_flow(labelled), shuffle_flow(distant)
     data = TrainingData(config, tuple(labelled), tuple(distant), full_size, rank, world_size, embeddings)
     check_files(data.stills, data.flow)
     return data
@@ -224,9 +243,7 @@ class EvaluationDataset(Dataset[LabelledBatch]):
         return len(self.items)
 
     def __getitem__(self, i: int) -> LabelledBatch:
-        item = self.items[i]
-        clip = load_clip(item.layout, item.source, item.frames, self.inputs, self.flow, self.hidden)
-        return collate([clip], LabelledBatch)
+        return collate([load_item(self.items[i], self.inputs, self.flow, self.hidden)], LabelledBatch)
 
 
 def evaluation_clips(
@@ -236,7 +253,7 @@ def evaluation_clips(
     inputs: InputConfig,
     workers: int = 0,
     *,
-    flow: FlowSource = "computed",
+    flow: FlowSource | Literal["shuffled"] = "computed",
     hidden: bool = False,
 ) -> Batches:
     """Every video of a split in the order of the index, one `LabelledBatch` of B = 1 and T = 5 each.
@@ -245,14 +262,16 @@ def evaluation_clips(
         root, subset, split: Which videos.
         inputs: Of the model that will see them.
         workers: Processes that load; 0: a thread.
-        flow: Which flow; ``none`` for a model without the NF branch.
+        flow: Which flow; ``shuffled`` as in ``data.flow``, ``none`` for a model without the NF branch.
         hidden: Also read the generated benchmark's hidden masks (only S4's training split has any).
 
     Raises:
         AvsegError: a faulty index or an empty split; while iterating, a missing or faulty file.
     """
     items = whole_videos(Layout(root, subset), split)
-    return ordered_loader(EvaluationDataset(items, inputs, flow, hidden), range(len(items)), workers)
+    if flow == "shuffled":
+        items = shuffle_flow(items)
+    return ordered_loader(EvaluationDataset(items, inputs, stored_flow(flow), hidden), range(len(items)), workers)
 
 
 def validation_clips(data: TrainingData) -> Batches:
@@ -265,6 +284,23 @@ def validation_clips(data: TrainingData) -> Batches:
     """
     dataset = ValidationDataset(data)
     return data.ordered(dataset, range(data.rank, len(dataset), data.world_size))
+
+
+def stored_flow(flow: FlowSource | Literal["shuffled"]) -> FlowSource:
+    """Which stored flow an option of ``data.flow`` reads."""
+    return "computed" if flow == "shuffled" else flow
+
+
+def _shuffled(config: Config) -> bool:
+    return config.data.flow == "shuffled" and config.model.neighbouring_frames
+
+
+def _stills(items: Sequence[LabelledItem | DistantItem]) -> list[Still]:
+    """The frames of clips, each once, and after them those that lend their flow alone."""
+    stills = [still for item in items for still in item.stills]
+    known = {(still.layout, still.source, still.k) for still in stills}
+    lenders = [still for item in items for still in item.moving_stills]
+    return list(dict.fromkeys([*stills, *(s for s in lenders if (s.layout, s.source, s.k) not in known)]))
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Vid
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of every key: raise it when what is stored changes its meaning."""
 
 _BATCH = 32  # clips at a time
@@ -44,7 +44,7 @@ def audio_embeddings(
         device: Where the encoder is.
 
     Returns:
-        ``(5, 128)`` or ``(1, 128)`` float32 on the CPU, by name.
+        ``(5, 128)`` or ``(1, 128)`` float32 on the CPU, by ``key``.
 
     Raises:
         AvsegError: a log-mel file is missing or faulty.
@@ -52,10 +52,10 @@ def audio_embeddings(
     kind: str
     if isinstance(layout, Layout):
         kind, count = layout.subset, FRAMES
-        paths = {video.name: layout.log_mel(video) for video in sources if isinstance(video, Video)}
+        paths = {video.key: layout.log_mel(video) for video in sources if isinstance(video, Video)}
     else:
         kind, count = "distant", 1
-        paths = {frame.name: layout.log_mel(frame) for frame in sources if isinstance(frame, DistantFrame)}
+        paths = {frame.key: layout.log_mel(frame) for frame in sources if isinstance(frame, DistantFrame)}
     store = layout.embeddings / f"{kind}-{_digest(FORMAT_VERSION, fingerprint)[:16]}.safetensors"
     stored, keys = _read_store(store)
     wanted = {name: _file_key(path) for name, path in paths.items()}

@@ -24,7 +24,7 @@ def read_index(root: str | Path, subset: Subset) -> list[Video]:
             isn't a plain file name, or two CSVs that differ.
     """
     layout = Layout(root, subset)
-    rows = _read_rows(layout.index, _COLUMNS[subset], _absent(layout))
+    rows = read_rows(layout.index, _COLUMNS[subset], _absent(layout))
     videos: list[Video] = []
     seen: dict[Path, int] = {}
     for line, row in rows:
@@ -47,7 +47,7 @@ def write_index(root: str | Path, subset: Subset, videos: Iterable[Video]) -> No
         rows = [(video.name, video.start, video.category, video.split) for video in videos]
     else:
         rows = [(video.name, video.split) for video in videos]
-    _write_rows(Layout(root, subset).index, _COLUMNS[subset], rows)
+    write_rows(Layout(root, subset).index, _COLUMNS[subset], rows)
 
 
 def read_frame_index(root: str | Path, subset: Subset) -> list[tuple[Video, int, bool]]:
@@ -62,7 +62,7 @@ def read_frame_index(root: str | Path, subset: Subset) -> list[tuple[Video, int,
     layout = Layout(root, subset)
     path, first = layout.frame_index, 0 if subset == "s4" else 1
     frames = []
-    for line, row in _read_rows(path, _FRAME_COLUMNS[subset], f"{path} does not exist: write it, or do without."):
+    for line, row in read_rows(path, _FRAME_COLUMNS[subset], f"{path} does not exist: write it, or do without."):
         video = _video(row, subset, path, line)
         if video.split != "train":
             continue
@@ -87,7 +87,7 @@ def write_frame_index(root: str | Path, subset: Subset, videos: Iterable[Video])
             continue
         labelled = labelled_frames(video)
         rows += [(*start, k - 1, "Y" if k in labelled else "N") for k in range(1, FRAMES + 1)]
-    _write_rows(layout.frame_index, _FRAME_COLUMNS[subset], rows)
+    write_rows(layout.frame_index, _FRAME_COLUMNS[subset], rows)
 
 
 def read_distant_index(folder: str | Path) -> list[DistantFrame]:
@@ -99,7 +99,7 @@ def read_distant_index(folder: str | Path) -> list[DistantFrame]:
     layout = DistantLayout(folder)
     if layout.index.is_file():
         frames = []
-        for line, row in _read_rows(layout.index, ("n", "video"), ""):
+        for line, row in read_rows(layout.index, ("n", "video"), ""):
             _check_name(row["n"], layout.index, line)
             for part in row["video"].split("/"):
                 _check_name(part, layout.index, line)
@@ -119,7 +119,7 @@ def read_distant_index(folder: str | Path) -> list[DistantFrame]:
 
 def write_distant_index(folder: str | Path, frames: Iterable[DistantFrame]) -> None:
     """Write ``index.csv`` with the columns ``n`` and ``video``, whole or not at all."""
-    _write_rows(DistantLayout(folder).index, ("n", "video"), [(frame.name, frame.video) for frame in frames])
+    write_rows(DistantLayout(folder).index, ("n", "video"), [(frame.name, frame.video) for frame in frames])
 
 
 def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
@@ -127,7 +127,7 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
     if not path.is_file():
         return {}
     try:
-        rows = _read_rows(path, ("name", "width", "height"), "")
+        rows = read_rows(path, ("name", "width", "height"), "")
         return {row["name"]: (int(row["width"]), int(row["height"])) for _, row in rows}
     except ValueError:
         raise AvsegError(f"{path} holds a size that is no number: delete it and run `avseg data prepare`.") from None
@@ -135,7 +135,7 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
 
 def write_sizes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
     """Write ``video_sizes.csv``, whole or not at all."""
-    _write_rows(path, ("name", "width", "height"), [(name, *size) for name, size in sorted(sizes.items())])
+    write_rows(path, ("name", "width", "height"), [(name, *size) for name, size in sorted(sizes.items())])
 
 
 def label_subset(videos: Sequence[Video], fraction: float, seed: int = 0) -> list[str]:
@@ -175,6 +175,38 @@ def write_label_subset(path: str | Path, names: Iterable[str]) -> None:
     """Write the file that ``data.labelled`` takes: one name a line."""
     with whole_file(path) as temporary:
         temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def write_label_subsets(
+    root: str | Path, subset: Subset, fractions: Iterable[float], seed: int = 0, out: str | Path | None = None
+) -> dict[Path, int]:
+    """Write nested subsets of a data set's labels, one file for each share.
+
+    Args:
+        root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
+        subset: ``s4`` or ``ms3``.
+        fractions: Shares of the labelled training videos in (0, 1].
+        seed: Which nest; see `label_subset`.
+        out: Where the files go; None: ``ROOT/labels``.
+
+    Returns:
+        How many videos each file names, by file: ``s4-labels-10-seed0.txt`` has 10 %.
+
+    Raises:
+        AvsegError: a faulty or missing index, or no training videos.
+        ValueError: a share isn't in (0, 1].
+    """
+    videos = read_index(root, subset)
+    if all(video.split != "train" for video in videos):
+        raise AvsegError(f"{Layout(root, subset).index} lists no training videos: there are no labels to choose from.")
+    chosen = {fraction: label_subset(videos, fraction, seed) for fraction in sorted(set(fractions))}
+    folder = Path(root) / "labels" if out is None else Path(out)
+    files = {}
+    for fraction, names in chosen.items():
+        path = folder / f"{subset}-labels-{100 * fraction:g}-seed{seed}.txt"
+        write_label_subset(path, names)
+        files[path] = len(names)
+    return files
 
 
 def read_label_subset(path: str | Path, videos: Sequence[Video]) -> set[str]:
@@ -241,7 +273,12 @@ def _check_frame_index(layout: Layout, videos: Sequence[Video]) -> None:
             )
 
 
-def _read_rows(path: Path, columns: Sequence[str], absent: str) -> list[tuple[int, dict[str, str]]]:
+def read_rows(path: Path, columns: Sequence[str], absent: str) -> list[tuple[int, dict[str, str]]]:
+    """(line, values of ``columns``) of every row of a CSV with a header; other columns are passed over.
+
+    Raises:
+        AvsegError: no such file (``absent`` is the sentence), a missing column, an incomplete row, or no CSV.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -260,7 +297,8 @@ def _read_rows(path: Path, columns: Sequence[str], absent: str) -> list[tuple[in
         raise AvsegError(f"{path} cannot be read as CSV ({error}): copy it again.") from None
 
 
-def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV with a header, whole or not at all."""
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

@@ -1,10 +1,12 @@
 """Which clips a training run reads: its labelled items, its distant items, and the files that these need."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 from avseg.config import DataConfig, InputConfig
 from avseg.data.avsbench import (
@@ -23,6 +25,9 @@ from avseg.data.clip import Clip
 from avseg.data.stills import Still, load_stills
 from avseg.errors import AvsegError
 
+FAR = 4
+"""From this frame on S4's frames are ``far`` from the labelled first second."""
+
 
 @dataclass(frozen=True)
 class LabelledItem:
@@ -32,11 +37,13 @@ class LabelledItem:
         layout: Where the video lies.
         source: A row of the index.
         frames: Numbers k; those among them that have a published mask are labelled.
+        moves_as: The video whose flow the clip carries; None: its own.
     """
 
     layout: Layout
     source: Video
     frames: tuple[int, ...]
+    moves_as: Video | None = None
 
     excluded: ClassVar[tuple[int, ...]] = ()
 
@@ -45,6 +52,11 @@ class LabelledItem:
         """The frames one by one."""
         labelled = labelled_frames(self.source)
         return tuple(Still(self.layout, self.source, k, k in labelled) for k in self.frames)
+
+    @cached_property
+    def moving_stills(self) -> tuple[Still, ...]:
+        """The frames whose flow the clip carries, one by one."""
+        return _moving_stills(self)
 
 
 @dataclass(frozen=True)
@@ -55,18 +67,29 @@ class DistantItem:
         layout: Where the source lies: a `Layout` for a video, a `DistantLayout` for one of MS3's distant frames.
         source: A training video, or one of MS3's distant frames.
         frames: Numbers k; (1,) for MS3's distant frames.
-        excluded: Frames among them whose label is used: ``valid`` is False there.
+        excluded: Frames among them that nothing is to be learnt from here, such as one whose label is used: ``valid``
+            is False there.
+        moves_as: As `LabelledItem.moves_as`.
     """
 
     layout: Layout | DistantLayout
     source: Video | DistantFrame
     frames: tuple[int, ...] = (1,)
     excluded: tuple[int, ...] = ()
+    moves_as: Video | DistantFrame | None = None
 
     @cached_property
     def stills(self) -> tuple[Still, ...]:
         """The frames one by one."""
         return tuple(Still(self.layout, self.source, k) for k in self.frames)
+
+    @cached_property
+    def moving_stills(self) -> tuple[Still, ...]:
+        """The frames whose flow the clip carries, one by one."""
+        return _moving_stills(self)
+
+
+Item = TypeVar("Item", LabelledItem, DistantItem)
 
 
 def layouts_of(config: DataConfig) -> tuple[Layout, ...]:
@@ -82,7 +105,7 @@ def training_items(config: DataConfig, length: int, distant: bool) -> tuple[list
     Args:
         config: Which data.
         length: T, 1 or 5.
-        distant: Whether distant clips are wanted.
+        distant: Whether distant clips are wanted; ``data.distant`` says which.
 
     Returns:
         Labelled items, distant items, and how many labelled items there are when all labels are used.
@@ -102,8 +125,10 @@ def training_items(config: DataConfig, length: int, distant: bool) -> tuple[list
     items = [item for layout, listed in videos.items() for item in _labelled_items(layout, listed, length)]
     distant_items: list[DistantItem] = []
     for layout, listed in videos.items() if distant else ():
-        if layout.subset == "s4":
-            distant_items += _s4_distant_items(layout, listed, names, length)
+        if config.distant == "labelled":
+            distant_items += _labels_as_distant_items(layout, listed, names, length)
+        elif layout.subset == "s4":
+            distant_items += _s4_distant_items(config, layout, listed, names, length)
         else:
             distant_items += _ms3_distant_items(config, layout, length)
     return [item for item in items if item.source.name in names], distant_items, len(items)
@@ -121,13 +146,37 @@ def whole_videos(layout: Layout, split: str) -> list[LabelledItem]:
     return _labelled_items(layout, videos, FRAMES)
 
 
-def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowSource) -> Clip:
+def shuffle_flow(items: Sequence[Item]) -> list[Item]:
+    """The items, each with the flow of another video, so that flow tells nothing of what sounds.
+
+    A control: parameters, batches and the kind of flow stay. Frame k of a video gets the flow of frame k of another one
+    of its subset and split (of MS3's distant frames, another of them), which is a function of the index alone: the same
+    in every run, whatever its seed, labels and other options are.
+
+    Raises:
+        AvsegError: a split of a single video, or a faulty index.
+    """
+    others: dict[Video | DistantFrame, Any] = {}
+    for layout, split in dict.fromkeys((item.layout, _split(item)) for item in items):
+        others |= _other_sources(layout, split)
+    return [replace(item, moves_as=others[item.source]) for item in items]
+
+
+def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowSource, hidden: bool = False) -> Clip:
     """An item as a clip, read from its files.
+
+    Args:
+        item: What to read.
+        inputs: Size, resize and flow bound.
+        flow: Which flow.
+        hidden: As in `avseg.data.avsbench.load_clip`.
 
     Raises:
         AvsegError: a file is missing, unreadable or of the wrong size.
     """
-    clip = load_stills(item.stills, inputs, flow)
+    clip = load_stills(item.stills, inputs, flow if item.moves_as is None else "none", hidden)
+    if item.moves_as is not None:
+        clip = replace(clip, flow=load_stills(item.moving_stills, inputs, flow).flow)
     for row, k in enumerate(item.frames):
         if k in item.excluded:
             clip.valid[row] = False
@@ -161,20 +210,69 @@ def check_files(stills: Iterable[Still], flow: FlowSource) -> None:
                 need(path, "put UFE's published flow there, or use --data.flow computed")
 
 
+def _moving_stills(item: LabelledItem | DistantItem) -> tuple[Still, ...]:
+    if item.moves_as is None:
+        return item.stills
+    return tuple(Still(item.layout, item.moves_as, k) for k in item.frames)
+
+
+def _split(item: LabelledItem | DistantItem) -> str:
+    return item.source.split if isinstance(item.source, Video) else ""
+
+
+def _other_sources(layout: Layout | DistantLayout, split: str) -> dict[Video | DistantFrame, Video | DistantFrame]:
+    """Another one for each: the next in an order that is drawn once and for all."""
+    listed: Sequence[Video | DistantFrame]
+    if isinstance(layout, Layout):
+        listed = [video for video in read_index(layout.root, layout.subset) if video.split == split]
+    else:
+        listed = read_distant_index(layout.folder)
+    if len(listed) < 2:
+        lonely = f"video of split {split}" if split else "distant frame"
+        raise AvsegError(f"{layout.folder} has one {lonely}, which none can lend its flow: set data.flow to computed.")
+    order = np.random.default_rng(0).permutation(len(listed))
+    return {listed[one]: listed[other] for one, other in zip(order, np.roll(order, 1), strict=True)}
+
+
 def _labelled_items(layout: Layout, videos: Sequence[Video], length: int) -> list[LabelledItem]:
     if length == FRAMES:
         return [LabelledItem(layout, video, tuple(range(1, FRAMES + 1))) for video in videos]
     return [LabelledItem(layout, video, (k,)) for video in videos for k in labelled_frames(video)]
 
 
-def _s4_distant_items(layout: Layout, videos: Sequence[Video], names: set[str], length: int) -> list[DistantItem]:
+def _labels_as_distant_items(
+    layout: Layout, videos: Sequence[Video], names: set[str], length: int
+) -> list[DistantItem]:
+    """The frames whose labels are used; of a longer clip nothing but these counts."""
+    items = []
+    for video in videos:
+        if video.name not in names:
+            continue
+        used = labelled_frames(video)
+        if length == FRAMES:
+            others = tuple(k for k in range(1, FRAMES + 1) if k not in used)
+            items.append(DistantItem(layout, video, tuple(range(1, FRAMES + 1)), others))
+        else:
+            items += [DistantItem(layout, video, (k,)) for k in used]
+    return items
+
+
+def _s4_distant_items(
+    config: DataConfig, layout: Layout, videos: Sequence[Video], names: set[str], length: int
+) -> list[DistantItem]:
+    if config.distant != "all" and length != 1:
+        raise AvsegError(
+            f"data.distant is {config.distant}, which single frames can be and clips of {length} cannot: set "
+            "model.frames_per_clip to 1, or data.distant to all."
+        )
+    chosen = {"near": range(1, FAR), "far": range(FAR, FRAMES + 1)}.get(config.distant, range(1, FRAMES + 1))
     items = []
     for video in videos:
         used = labelled_frames(video) if video.name in names else ()
         if length == FRAMES:
             items.append(DistantItem(layout, video, tuple(range(1, FRAMES + 1)), used))
         else:
-            items += [DistantItem(layout, video, (k,)) for k in range(1, FRAMES + 1) if k not in used]
+            items += [DistantItem(layout, video, (k,)) for k in chosen if k not in used]
     return items
 
 
@@ -184,6 +282,11 @@ def _ms3_distant_items(config: DataConfig, layout: Layout, length: int) -> list[
     spare = config.subset == "both" and not config.distant_root
     if spare and (length != 1 or not folder.is_dir()):
         return []
+    if config.distant != "all":
+        raise AvsegError(
+            f"data.distant is {config.distant}, which MS3's distant frames are not, being of unlabelled videos: set "
+            "data.distant to all or labelled, or data.subset to s4."
+        )
     if length != 1:
         raise AvsegError(
             "MS3's distant frames are single frames: set model.frames_per_clip to 1, or ufe.distant_frames to false."

@@ -33,6 +33,11 @@ class Video:
     subset: Subset
     start: int = 0
 
+    @property
+    def key(self) -> str:
+        """What tells the video from all others of its subset: one name may be in several splits or categories."""
+        return "/".join(filter(None, (self.split, self.category, self.name)))
+
 
 @dataclass(frozen=True)
 class DistantFrame:
@@ -46,6 +51,11 @@ class DistantFrame:
 
     name: str
     video: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells the frame from all others: its name."""
+        return self.name
 
 
 def frame_times(count: int = FRAMES) -> npt.NDArray[np.float64]:
@@ -190,6 +200,17 @@ class DistantLayout:
     def index(self) -> Path:
         """CSV with the columns ``n`` and ``video``. Published releases have none."""
         return self.folder / "index.csv"
+
+    @property
+    def mined(self) -> Path:
+        """Where `avseg.data.mine` says what it chose: a CSV with the columns ``n``, ``id``, ``start``, ``label``,
+        ``category``."""
+        return self.folder / "mined.csv"
+
+    @property
+    def numbers(self) -> Path:
+        """Where `avseg.data.mine` keeps the number of every video that it ever tried."""
+        return self.folder / "numbers.csv"
 
     @property
     def video_sizes(self) -> Path:

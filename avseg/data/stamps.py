@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -101,6 +102,19 @@ def fetch_stamps(folder: str | Path, archive: Path | None = None) -> StampsInfo:
                 writer.writeheader()
                 writer.writerows(rows)
     return StampsInfo(folder, tuple(rows), tuple(dropped))
+
+
+def stamps_if_any(folder: str | Path, say: Callable[[str], None]) -> Path | None:
+    """The folder of stamps, fetched where it isn't there; None, said through ``say``, where they cannot be had."""
+    folder = Path(folder)
+    if (folder / "index.csv").is_file():
+        return folder
+    say("fetching stamps (Debian's tuxpaint-stamps-default, 161 MB)")
+    try:
+        return fetch_stamps(folder).folder
+    except AvsegError as error:
+        say(f"no stamps here, so the built-in procedural objects are used ({error})")
+        return None
 
 
 def list_stamps(folder: str | Path) -> StampsInfo:

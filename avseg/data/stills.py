@@ -85,8 +85,14 @@ class Still:
         return self.layout
 
 
-def load_stills(stills: Sequence[Still], inputs: InputConfig, flow: FlowSource) -> Clip:
+def load_stills(stills: Sequence[Still], inputs: InputConfig, flow: FlowSource, hidden: bool = False) -> Clip:
     """Frames of one source as a clip, read from their files; masks of those alone that are labelled.
+
+    Args:
+        stills: Frames.
+        inputs: Size, resize and flow bound.
+        flow: Which flow.
+        hidden: Also read the masks that only the generated benchmark has; for diagnostics.
 
     Raises:
         AvsegError: a file is missing, unreadable or of the wrong size.
@@ -97,4 +103,4 @@ def load_stills(stills: Sequence[Still], inputs: InputConfig, flow: FlowSource) 
         return load_distant_clip(layout, source, inputs, flow)
     assert isinstance(layout, Layout)
     labelled = [still.k for still in stills if still.labelled]
-    return load_clip(layout, source, [still.k for still in stills], inputs, flow, labelled=labelled)
+    return load_clip(layout, source, [still.k for still in stills], inputs, flow, hidden, labelled)

@@ -16,7 +16,7 @@ from avseg.data.clip import LabelledBatch
 from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
-from avseg.models.base import AVSModel, Inputs, load, normalise
+from avseg.models.base import AVSModel, Inputs, evaluation_mode, load, normalise
 
 Protocol = Literal[1, 5]
 
@@ -27,7 +27,7 @@ def evaluate(
     """Score a model under one protocol.
 
     Args:
-        model: Is moved to ``device``; its mode (training or evaluation) is as before in the end.
+        model: Is moved to ``device``; its modules' modes (training or evaluation) are as before in the end.
         clips: Batches of whole videos, five frames each for T = 5.
         device: Where the model runs.
         frames_per_clip: 5: a clip's frames enter the model together; 1: each enters alone.
@@ -56,7 +56,7 @@ def evaluate_checkpoint(
     out: str | Path | None = None,
     device: torch.device | str = "cpu",
     workers: int = 2,
-    flow: Literal["computed", "published"] = "computed",
+    flow: Literal["computed", "published", "shuffled"] = "computed",
     progress: bool = True,
 ) -> Evaluation:
     """Load a model, score it on a split under T = 5 and T = 1, and write the scores as JSON.
@@ -69,7 +69,8 @@ def evaluate_checkpoint(
         out: The JSON file to write; None writes nothing.
         device: Where the model runs.
         workers: Processes that load clips.
-        flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s or UFE's published trees.
+        flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s, UFE's published trees, or, as a
+            control, that of another video of the split.
         progress: Whether to draw a progress bar.
 
     Raises:
@@ -151,10 +152,9 @@ def _add_row(table: Table, name: str, means: list[Means]) -> None:
 def _evaluate(
     model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str, protocols: tuple[Protocol, ...]
 ) -> list[Scores]:
-    training = model.training
-    model.to(device).eval()
+    model.to(device)
     videos: list[list[VideoScore]] = [[] for _ in protocols]
-    try:
+    with evaluation_mode(model):
         for batch in clips:
             batch = batch.to(device, non_blocking=True)
             inputs = normalise(batch, model.config)
@@ -162,8 +162,6 @@ def _evaluate(
                 inputs = replace(inputs, audio=model.embed_audio(inputs.log_mel))
             for frames_per_clip, found in zip(protocols, videos, strict=True):
                 found += _score(batch, video_logits(model, inputs, batch, frames_per_clip))
-    finally:
-        model.train(training)
     if not videos[0]:
         raise AvsegError("There are no clips to evaluate: check the data's root, subset and split.")
     return [Scores(f"T={t}", tuple(found)) for t, found in zip(protocols, videos, strict=True)]

@@ -6,7 +6,8 @@ of Eq. 2 between the first and the second, saving and loading) is shared.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -209,6 +210,18 @@ class AVSModel(nn.Module, ABC):
 
 M = TypeVar("M", bound=type[AVSModel])
 _BASES: dict[str, type[AVSModel]] = {}
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; every module's own mode is restored after it."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def register(name: str) -> Callable[[M], M]:

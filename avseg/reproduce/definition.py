@@ -1,4 +1,4 @@
-"""What an experiment is: rows and columns of a table, each an override of a configuration, from ``experiments/``."""
+"""What an experiment is: rows and columns of a table, each a change of a configuration, read from ``experiments/``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ class Change:
     Attributes:
         set: Values by field, such as ``{"ufe.distant_frames": True}``.
         times: Factors by field: the value is that of the scale's configuration times the factor, rounded.
+        scales: Further values by scale and field, where the scales don't share one.
         labels: Share of the labelled training videos whose labels are used; None is all.
         base: The base model; None leaves it to others.
         start: Changes that lead to the run whose weights training starts from (the paper's Table 4); None is none.
@@ -29,6 +30,7 @@ class Change:
 
     set: Mapping[str, Any] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: float | None = None
     base: str | None = None
     start: Mapping[str, Any] | None = None
@@ -38,6 +40,10 @@ class Change:
         return Change(
             set={**self.set, **later.set},
             times={**self.times, **later.times},
+            scales={
+                name: {**self.scales.get(name, {}), **later.scales.get(name, {})}
+                for name in {**self.scales, **later.scales}
+            },
             labels=self.labels if later.labels is None else later.labels,
             base=later.base or self.base,
             start=self.start if later.start is None else later.start,
@@ -189,4 +195,6 @@ def _axes(rows: Mapping[str, Mapping[str, Any]]) -> tuple[Axis, ...]:
 
 def _change(values: dict[str, Any]) -> Change:
     """Take the parts of a `Change` out of ``values``."""
-    return Change(**{name: values.pop(name) for name in ("set", "times", "labels", "base", "start") if name in values})
+    return Change(
+        **{name: values.pop(name) for name in ("set", "times", "scales", "labels", "base", "start") if name in values}
+    )

@@ -1,7 +1,7 @@
 """What was run: one JSON line for each run and place of a table, with everything that its number rests on."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ class Record:
     protocols: Mapping[str, Mapping[str, float]]
     diagnostics: Mapping[str, Any]
     videos: Mapping[str, tuple[float, float]]
-    validation: list[tuple[int, float]]
-    pseudo: list[Mapping[str, float]]
+    validation: Sequence[tuple[int, float]]
+    pseudo: Sequence[Mapping[str, float]]
     run: str
     config: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -86,16 +86,6 @@ def read_records(*paths: str | Path) -> list[Record]:
     return found
 
 
-def add_record(path: str | Path, record: Record) -> None:
-    """Put ``record`` in the file ``path``, in place of an earlier one of the same place and data."""
-    kept = [
-        other
-        for other in read_records(path)
-        if (other.place, other.data.get("hash")) != (record.place, record.data.get("hash"))
-    ]
-    write_records(path, [*kept, record])
-
-
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Write the file whole."""
     with whole_file(path) as temporary:
@@ -108,6 +98,8 @@ def _record(line: str, file: Path, number: int) -> Record:
         values = json.loads(line)
         if values.pop("format_version") != FORMAT_VERSION:
             raise ValueError("another format version")
+        values["videos"] = {key: tuple(scores) for key, scores in values["videos"].items()}
+        values["validation"] = [tuple(row) for row in values["validation"]]
         return Record(**values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise AvsegError(f"{file}, line {number} is no result of avseg reproduce ({error}): remove the line.") from None

@@ -87,9 +87,10 @@ def papers(summary: Summary) -> str:
     if not names:
         return ""
     of = f"Paper: {summary.experiment.source}; AVSBench, {', '.join(map(encoder_name, names))}"
-    kinds = {str(data.get("kind", "")).lower() for data in summary.data.values()}
-    if kinds == {"avsbench"} and summary.encoder in names:
-        return of
+    kinds = {str(data.get("kind", "")) for data in summary.data.values()}
+    if kinds and all(kind.startswith("AVSBench") for kind in kinds) and summary.encoder in names:
+        # A folder in AVSBench's layout may hold anyone's videos.
+        return f"{of}. Comparable with ours where our data are AVSBench itself"
     return f"{of}. Other data, other encoders: set the gains side by side, never the scores"
 
 

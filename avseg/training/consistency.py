@@ -18,6 +18,7 @@ from avseg.config import PerturbConfig, UFEConfig
 from avseg.data import perturb
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
 from avseg.models import AVSModel, Inputs, Prediction, normalise
+from avseg.models.base import evaluation_mode
 
 Terms = dict[str, Tensor]  # a loss as named terms, whose sum is minimised
 
@@ -210,18 +211,6 @@ class EMATeacher:
             average.lerp_(weight.detach(), 1 - self.decay)
         for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
             own.copy_(new)
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; every module's own mode is restored after it."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

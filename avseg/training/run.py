@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -47,8 +47,12 @@ class RunResult:
     seconds: float
 
 
-def train(config: Config) -> RunResult:
+def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     """Train the model that ``config`` describes and leave it in ``config.run.out``.
+
+    Args:
+        config: The run.
+        callbacks: Lightning callbacks that look on, such as `avseg.training.watch.PseudoMasks`.
 
     Raises:
         AvsegError: a configuration, data or weights that no training can start from; a loss that is no number.
@@ -65,7 +69,7 @@ def train(config: Config) -> RunResult:
     model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
     if start is not None:
         start_from(model, start, str(config.weights.start))
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, callbacks)
     rank, world = trainer.global_rank, trainer.world_size
     data = training_data(config, rank=rank, world_size=world)
     if model.audio_encoder.frozen:
@@ -145,7 +149,7 @@ def _own_start(weights: WeightsConfig, start: AVSModel | None) -> WeightsConfig:
     return replace(weights, image="none", audio="none", flow="none" if start.motion is not None else weights.flow)
 
 
-def build_trainer(config: Config) -> pl.Trainer:
+def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """The Lightning Trainer of a run; its loggers are attached once the data are known."""
     run = config.run
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -159,7 +163,7 @@ def build_trainer(config: Config) -> pl.Trainer:
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=True,
-        callbacks=_checkpoints(Path(run.out), run.validate_every),
+        callbacks=[*callbacks, *_checkpoints(Path(run.out), run.validate_every)],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -246,7 +250,7 @@ def _with_store(data: TrainingData, show: bool) -> TrainingData:
 
 def _all_stills(data: TrainingData) -> list[Still]:
     """The frames of training and of validation."""
-    return [*data.stills, *(still for item in data.validation_items for still in item.stills)]
+    return [*data.stills, *data.validation_stills]
 
 
 def _steps_done(checkpoint: Path) -> int:

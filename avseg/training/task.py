@@ -52,13 +52,18 @@ class AVSTask(pl.LightningModule):
         self.jaccard, self.f_score = MeanJaccard(), FScore()
         self.protocol: Protocol = 5 if config.model.frames_per_clip == 5 else 1
         self.latest: dict[str, float] = {}
+        self.steps_done = 0
+
+    @property
+    def teacher(self) -> AVSModel:
+        """The model that gives pseudo masks: the student itself, or its moving average."""
+        return self.ema.model if self.ema else self.model
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
         """One iteration of Algorithm 1; weights move every ``optim.accumulate`` steps."""
         optim = self.config.optim
         torch.manual_seed(mix_seed(self.config.run.seed, batch.step, self.global_rank))  # dropout, stochastic depth
         draws = Draws.of(self.config.run.seed, batch.step, self.global_rank)
-        teacher = self.ema.model if self.ema else self.model
         frozen = batch.step < self.frozen_steps
         if frozen:
             self.model.image_encoder.eval()
@@ -66,7 +71,7 @@ class AVSTask(pl.LightningModule):
             self.model.image_encoder.requires_grad_(not frozen)
 
         notes: dict[str, Tensor] = {}
-        losses = ufe_losses(batch, self.model, teacher, self.config.ufe, self.config.perturb, draws, notes)
+        losses = ufe_losses(batch, self.model, self.teacher, self.config.ufe, self.config.perturb, draws, notes)
         moves = (batch.step + 1) % optim.accumulate == 0 or batch.step + 1 == self.total_steps
         count = loss_count(batch, self.config.ufe)
         terms: dict[str, Tensor] = {}
@@ -115,8 +120,8 @@ class AVSTask(pl.LightningModule):
         assert batch.masks is not None
         inputs = normalise(batch, self.model.config)
         logits = video_logits(self.model, inputs, batch, self.protocol)
-        self.jaccard.update(logits, batch.masks)
-        self.f_score.update(logits, batch.masks)
+        self.jaccard.update(logits, batch.masks, batch.valid)
+        self.f_score.update(logits, batch.masks, batch.valid)
 
     def on_train_epoch_end(self) -> None:
         """Put what was logged on disk, so that a run can be watched."""
@@ -130,13 +135,11 @@ class AVSTask(pl.LightningModule):
         self.f_score.reset()
         for name, score in scores.items():
             self.log(name, score, logger=False, sync_dist=False)
-        self._write({name: float(score) for name, score in scores.items()}, self._last_step)
-
-    _last_step = 0
+        self._write({name: float(score) for name, score in scores.items()}, self.steps_done)
 
     def _log_step(self, batch: TrainBatch, terms: dict[str, Tensor], notes: dict[str, Tensor]) -> None:
         """Every few steps: stop on a loss that is no number, and write the losses down."""
-        self._last_step = batch.step + 1
+        self.steps_done = batch.step + 1
         last = batch.step + 1 == self.total_steps
         if not last and batch.step % LOG_EVERY and self.device.type != "cpu":
             return

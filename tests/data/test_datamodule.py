@@ -280,7 +280,7 @@ def test_ms3_distant_frames_that_cannot_be_had(ms3: Path, tmp_path: Path) -> Non
 
 def test_embeddings_ride_along(s4: Path, ms3: Path) -> None:
     videos = read_index(s4, "s4")
-    embeddings = {video.name: torch.arange(5.0)[:, None] + 10 * i + torch.zeros(128) for i, video in enumerate(videos)}
+    embeddings = {video.key: torch.arange(5.0)[:, None] + 10 * i + torch.zeros(128) for i, video in enumerate(videos)}
     data = training_data(config(s4)).with_embeddings({Layout(s4, "s4"): embeddings})
     numbers = {video.name: i for i, video in enumerate(videos)}
     for batch in data.loader(3, 6):
@@ -289,9 +289,9 @@ def test_embeddings_ride_along(s4: Path, ms3: Path) -> None:
             assert half.audio.shape == (2, 1, 128)
             assert half.audio[:, 0, 0].tolist() == expected
     first = next(iter(validation_clips(data)))
-    assert torch.equal(first.audio[0], embeddings[first.names[0]])
+    assert torch.equal(first.audio[0], embeddings[data.validation_items[0].source.key])
     distant = {str(n): torch.full((1, 128), float(n)) for n in range(1, 5)}
-    named = {video.name: torch.zeros(5, 128) for video in read_index(ms3, "ms3")}
+    named = {video.key: torch.zeros(5, 128) for video in read_index(ms3, "ms3")}
     layouts = {Layout(ms3, "ms3"): named, DistantLayout(ms3 / "MS3_Extend"): distant}
     batch = next(iter(training_data(config(ms3, "ms3")).with_embeddings(layouts).loader(7)))
     assert batch.distant.audio[:, 0, 0].tolist() == [float(name) for name in batch.distant.names]

@@ -1,5 +1,6 @@
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,9 @@ def test_embeddings_are_the_encoder_s_and_computed_once(mutable: Layout) -> None
     encoder.eval()
     for video in videos:
         expected = encoder(load_log_mel(mutable.log_mel(video)))
-        assert torch.allclose(first[video.name], expected, atol=1e-6), "in eval mode: no dropout"
-        assert first[video.name].shape == (5, 128)
-        assert not first[video.name].requires_grad
+        assert torch.allclose(first[video.key], expected, atol=1e-6), "in eval mode: no dropout"
+        assert first[video.key].shape == (5, 128)
+        assert not first[video.key].requires_grad
     encoder.examples = 0
     again = audio_embeddings(mutable, videos[::-1], encoder, "a")
     assert encoder.examples == 0
@@ -69,7 +70,7 @@ def test_only_what_changed_is_computed_again(mutable: Layout) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     after = audio_embeddings(mutable, videos, encoder, "a")
     assert encoder.examples == 5, "another time of change"
-    assert not torch.allclose(after[videos[0].name], before[videos[0].name])
+    assert not torch.allclose(after[videos[0].key], before[videos[0].key])
     encoder.examples = 0
     audio_embeddings(mutable, videos, encoder, "b")
     assert encoder.examples == 5 * len(videos), "other weights"
@@ -92,7 +93,7 @@ def test_a_damaged_store_is_made_anew(mutable: Layout) -> None:
 def test_few_examples_and_missing_files(mutable: Layout) -> None:
     videos = read_index(mutable.root, "s4")
     save_log_mel(mutable.log_mel(videos[0]), load_log_mel(mutable.log_mel(videos[0]))[:3])
-    found = audio_embeddings(mutable, videos[:1], Encoder(), "a")[videos[0].name]
+    found = audio_embeddings(mutable, videos[:1], Encoder(), "a")[videos[0].key]
     assert torch.allclose(found[2], found[4], atol=1e-6)
     assert not torch.allclose(found[1], found[2], atol=1e-6)
     mutable.log_mel(videos[1]).unlink()
@@ -109,5 +110,20 @@ def test_distant_frames(ms3: Path, tmp_path: Path) -> None:
     frames = read_distant_index(layout.folder)
     found = audio_embeddings(layout, frames, encoder, "a")
     for frame in frames:
-        assert torch.allclose(found[frame.name], encoder(load_log_mel(layout.log_mel(frame))), atol=1e-6)
-        assert found[frame.name].shape == (1, 128)
+        assert torch.allclose(found[frame.key], encoder(load_log_mel(layout.log_mel(frame))), atol=1e-6)
+        assert found[frame.key].shape == (1, 128)
+
+
+def test_one_name_in_two_categories_is_two_sounds(mutable: Layout) -> None:
+    videos = [video for video in read_index(mutable.root, "s4") if video.split == "train"]
+    first = videos[0]
+    other = next(video for video in videos if video.category != first.category)
+    twin = replace(first, category=other.category)
+    target = mutable.log_mel(twin)
+    shutil.copy(mutable.log_mel(other), target)
+    encoder = Encoder()
+    found = audio_embeddings(mutable, [first, twin], encoder, "a")
+    assert len(found) == 2
+    encoder.eval()
+    for video, source in ((first, first), (twin, other)):
+        assert torch.allclose(found[video.key], encoder(load_log_mel(mutable.log_mel(source))), atol=1e-6)

@@ -19,6 +19,7 @@ from avseg.data.avsbench import (
     write_frame_index,
     write_index,
     write_label_subset,
+    write_label_subsets,
     write_sizes,
 )
 from avseg.errors import AvsegError
@@ -190,6 +191,25 @@ def test_label_subsets_depend_on_the_seed_not_on_the_order() -> None:
         label_subset(videos, 0.0)
     with pytest.raises(ValueError, match="no training videos"):
         label_subset([video for video in videos if video.split == "val"], 0.5)
+
+
+def test_subsets_in_files_are_nested(tmp_path: Path) -> None:
+    write_index(tmp_path, "s4", _many())
+    files = write_label_subsets(tmp_path, "s4", (0.5, 0.125, 1), seed=4)
+    folder = tmp_path / "labels"
+    assert files == {
+        folder / "s4-labels-12.5-seed4.txt": 9,
+        folder / "s4-labels-50-seed4.txt": 36,
+        folder / "s4-labels-100-seed4.txt": 73,
+    }
+    small, half, whole = (read_label_subset(path, _many()) for path in files)
+    assert small < half < whole
+    assert half == set(label_subset(_many(), 0.5, seed=4))
+    (elsewhere,) = write_label_subsets(tmp_path, "s4", [0.05], out=tmp_path / "lists")
+    assert elsewhere == tmp_path / "lists" / "s4-labels-5-seed0.txt"
+    write_index(tmp_path, "ms3", [MS3[0]])
+    with pytest.raises(AvsegError, match=r"ms3_meta_data\.csv lists no training videos"):
+        write_label_subsets(tmp_path, "ms3", [0.5])
 
 
 def test_label_subset_files(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_embeddings_are_told_apart_by_layout(both: Path) -> None:
     for still in stills:
         rows = 1 if isinstance(still.layout, DistantLayout) else 5
         value = torch.full((rows, 128), float(layouts.index(still.layout)))
-        embeddings.setdefault(still.layout, {})[still.source.name] = value
+        embeddings.setdefault(still.layout, {})[still.source.key] = value
     mixed = mixed.with_embeddings(embeddings)
     for batch in mixed.loader(8, 30):
         for half, items, indices in (

@@ -7,14 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
-from helpers import disc_mask, make_avsbench, write_mp4
+from helpers import disc_mask, make_avsbench, write_mp4, write_two_tones
 from PIL import Image
 
-import avseg.data.prepare as prepare_module
+import avseg.data.jobs as jobs_module
 from avseg.data.avsbench import (
     DistantLayout,
     Layout,
@@ -283,7 +282,7 @@ def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> Non
     make_avsbench(tmp_path, "ms3", {"train": 1}, distant=2)
     layout = DistantLayout(tmp_path / "MS3_Extend")
     frames = read_distant_index(layout.folder)
-    _two_tones(layout.raw_video(frames[0]))
+    write_two_tones(layout.raw_video(frames[0]))
     report = prepare(tmp_path, "ms3", workers=1)
     assert report.failures == []
     assert report.videos == 3
@@ -301,43 +300,20 @@ def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> Non
     assert [name for name, _ in prepare(tmp_path, "ms3", workers=1).failures] == ["MS3_Extend/2"]
 
 
-def _two_tones(path: Path) -> None:
-    """Replace a 3-second video: 400 Hz up to 1.5 s, then 4,000 Hz."""
-    write_mp4(path, seconds=3.0, sound=0)
-    with av.open(str(path)) as container:
-        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    time = np.arange(48000) / 16000
-    tone = (0.3 * np.sin(2 * np.pi * np.where(time < 1.5, 400, 4000) * time)).astype(np.float32)
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=8)
-        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
-        audio = container.add_stream("aac", rate=16000, layout="mono")
-        for i, image in enumerate(images):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = i
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        for start in range(0, 48000, 1024):
-            piece = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], "fltp", "mono")
-            piece.sample_rate, piece.pts = 16000, start
-            container.mux(audio.encode(piece))
-        container.mux(audio.encode(None))
-
-
 def test_nowhere_to_write_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 2})
     (tmp_path / ".avseg").write_text("a file where the folder should be")
     with pytest.raises(AvsegError, match=r"\.avseg cannot be written to"):
         prepare(tmp_path, "s4", workers=1)
     (tmp_path / ".avseg").unlink()
-    real = prepare_module.write_wav
+    real = jobs_module.write_wav
 
     def full(path: Path, wave: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(prepare_module, "write_wav", full)
+    monkeypatch.setattr(jobs_module, "write_wav", full)
     with pytest.raises(AvsegError, match=r"No space left on device\): make room"):
         prepare(tmp_path, "s4", workers=1)
     assert Layout(tmp_path, "s4").frame(index[0], 5).is_file(), "what is made already is kept"
-    monkeypatch.setattr(prepare_module, "write_wav", real)
+    monkeypatch.setattr(jobs_module, "write_wav", real)
     assert prepare(tmp_path, "s4", workers=1).kept == 10

@@ -10,9 +10,11 @@ import torch
 from helpers import make_avsbench
 from rich.console import Console
 from torch import Tensor, nn
+from toy_models import toy
 
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.data.clip import Clip, LabelledBatch, collate
+from avseg.data.datamodule import evaluation_clips
 from avseg.errors import AvsegError
 from avseg.evaluation.evaluate import evaluate, evaluate_both, evaluate_checkpoint, scores_table, selection_table
 from avseg.evaluation.metrics import FScore, MeanJaccard
@@ -203,3 +205,15 @@ def test_a_saved_model_is_scored_on_a_split(data: Path, tmp_path: Path, neighbou
     # In S4's training split only the first frame has a label.
     (video,) = evaluate_checkpoint(tmp_path / "model", data, "s4", "train", **arguments).scores["T=1"].videos
     assert [math.isnan(score) for score in video.frames] == [False, True, True, True, True]
+
+
+def test_flow_of_other_videos_is_a_control(data: Path, tmp_path: Path) -> None:
+    model = toy("motion")
+    model.save_pretrained(tmp_path / "model")
+    scores = {}
+    for flow in ("computed", "shuffled"):
+        arguments = {"device": "cpu", "workers": 0, "progress": False, "flow": flow}
+        scores[flow] = evaluate_checkpoint(tmp_path / "model", data, "s4", "test", **arguments).scores
+        clips = evaluation_clips(data, "s4", "test", model.config.inputs, flow=flow)  # type: ignore[arg-type]
+        assert scores[flow] == evaluate_both(model, clips, "cpu")
+    assert scores["computed"] != scores["shuffled"]

@@ -51,7 +51,12 @@ def record(place: str, seed: int, level: float = 0.5, videos: int = 40, spread: 
             "model": {"base": "tpavi", "neighbouring_frames": "nf" in cell, "inputs": {"image_size": 96}},
             "run": {"seed": seed, "out": f"runs/{cell}"},
         },
-        "data": {"kind": "generated", "edition": "small", "version": "1.0 (2026-11-23)", "hash": f"845e43c2-{subset}"},
+        "data": {
+            "kind": "generated benchmark",
+            "edition": "small",
+            "version": "1.0 (2026-11-23)",
+            "hash": f"845e43c2-{subset}",
+        },
         "steps": 592,
         "parameters": 5_000_000,
         "seconds": 600.0,

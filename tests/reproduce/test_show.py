@@ -64,6 +64,17 @@ def test_what_it_is_of_is_said(records: list[Record]) -> None:
     assert "S4 845e43c2-s4, MS3 845e43c2-ms3" in shown("table1", records)
 
 
+def test_a_folder_in_avsbench_layout_is_comparable_only_if_it_is_avsbench() -> None:
+    data = {"kind": "AVSBench's layout", "hash": "abc"}
+    text = shown("table5", [record("table5:none", 0, data=data)])
+    assert "AVSBench's layout (hash abc)" in text
+    assert "Other data, other encoders" in text  # the encoder is a small one
+    found = summarise(
+        read_experiment("table5"), [record("table5:none", 0, data=data, encoder="resnet50")], "resnet50", samples=50
+    )
+    assert "Comparable with ours where our data are AVSBench itself" in printed(to_terminal(found), 200)
+
+
 def test_a_row_has_ours_gain_and_papers(records: list[Record]) -> None:
     lines = [line.split() for line in shown("table5", records).splitlines()]
     row = next(line for line in lines if line[:3] == ["NF", "+", "DF"])

@@ -183,6 +183,18 @@ def test_every_variant_trains_and_differs(finished, root, tmp_path, options):
     assert not same(weights(run.folder), weights(finished.folder))
 
 
+@pytest.mark.parametrize("options", [{"flow": "shuffled"}, {"distant": "far"}, {"distant": "labelled"}], ids=str)
+def test_every_control_trains_and_differs(finished, root, tmp_path, options):
+    config = configuration(root, tmp_path / "control")
+    for name, value in options.items():
+        setattr(config.data, name, value)
+    run = train(config)
+    assert not same(weights(run.folder), weights(finished.folder))
+    losses = [[row["loss"] for row in rows(folder)] for folder in (run.folder, finished.folder)]
+    # The labelled stream and, with a flow branch that starts at zero, the first step are those of the other arms.
+    assert losses[0][0] == losses[1][0]
+
+
 def test_accumulated_steps_move_weights_once(root, tmp_path):
     config = configuration(root, tmp_path / "accumulated", ufe=False, epochs=1)
     config.optim.accumulate = 2
@@ -232,7 +244,7 @@ def test_training_starts_from_saved_weights(finished, root, tmp_path):
 
 @pytest.mark.filterwarnings("error::avseg.training.run.StartWarning")
 def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished, root, tmp_path, monkeypatch):
-    monkeypatch.setattr("avseg.training.run.build_trainer", lambda config: pytest.fail("enough"))
+    monkeypatch.setattr("avseg.training.run.build_trainer", lambda *_: pytest.fail("enough"))
     config = configuration(root, tmp_path / "started", epochs=3)
     gone = str(tmp_path / "gone.pth")
     config.weights = WeightsConfig(gone, gone, gone, start=str(finished.folder))
@@ -268,7 +280,7 @@ def test_both_subsets_train_together(root, tmp_path):
     data = _with_embeddings(training_data(config), SimpleNamespace(audio_encoder=encoder))
     found = {layout.subset: set(embeddings) for layout, embeddings in data.embeddings.items()}
     assert found == {
-        subset: {video.name for video in read_index(both, subset) if video.split != "test"} for subset in ("s4", "ms3")
+        subset: {video.key for video in read_index(both, subset) if video.split != "test"} for subset in ("s4", "ms3")
     }
     assert next(iter(data.loader())).labelled.audio.shape == (4, 1, 128)
 

@@ -1,0 +1,138 @@
+"""A table from the request to its results: real data, real training, real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from avseg.reproduce.records import Record, read_records, write_records
+from avseg.reproduce.table import Request, agreement, collect, make_plan, run_table
+
+TINY = (
+    "--model.width=16",
+    "--model.dilations=[1,3]",
+    "--model.inputs.image_size=64",
+    "--weights.image=none",
+    "--optim.batch_size=4",
+    "--optim.epochs=3",
+    "--ufe.burn_in=1",
+    "--run.validate_every=1",
+    "--run.progress=false",
+)
+
+
+def request(avsbench: Path, out: Path, **more: object) -> Request:
+    return Request("table5", root=avsbench, seeds=1, out=out, overrides=TINY, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(avsbench: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record], list[str]]:
+    out = tmp_path_factory.mktemp("reproduce")
+    said: list[str] = []
+    return out, run_table(request(avsbench, out), said.append), said
+
+
+def test_a_table_leaves_one_line_a_run_with_what_its_number_rests_on(
+    finished: tuple[Path, list[Record], list[str]],
+) -> None:
+    out, records, said = finished
+    assert [record.cell for record in records] == ["none", "nf", "df", "nf+df"]
+    assert [line.split(":")[0] for line in said] == [f"run {k} of 4" for k in range(1, 5)]
+    lines = (out / "results" / "table5.jsonl").read_text().splitlines()
+    assert {json.loads(line)["cell"] for line in lines} == {"none", "nf", "df", "nf+df"}
+    assert sorted(read_records(out / "results"), key=lambda r: r.run) == sorted(records, key=lambda r: r.run)
+    for record in records:
+        test = json.loads((out / "runs" / record.run / "test.json").read_text())["protocols"]["T=1"]
+        assert (record.miou, record.f_score) == (test["miou"], test["f_score"])
+        assert set(record.per_video()) == {f"{v['category']}/{v['name']}" for v in test["videos"]}
+        assert record.per_video("f_score").keys() == record.per_video().keys()
+        assert set(record.protocols) == {"T=1", "T=5"}
+        assert record.data["kind"] == "AVSBench's layout"
+        assert record.data["counts"] == {"train": 8, "val": 2, "test": 3}
+        assert record.config["model"]["neighbouring_frames"] == ("nf" in record.cell)
+        assert (record.steps, record.scale, record.base, record.subset) == (6, "small", "tpavi", "s4")
+        assert len(record.validation) == 3
+        assert record.seconds > 0
+        assert {"revision", "torch", "machine", "date"} <= set(record.origin)
+        assert str(out) not in json.dumps(record.config)
+
+
+def test_what_is_done_is_kept(finished: tuple[Path, list[Record], list[str]], avsbench: Path) -> None:
+    out, records, _ = finished
+    before = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*") if file.suffix != ".lock"}
+    said: list[str] = []
+    assert run_table(request(avsbench, out), said.append) == records
+    assert all(line.endswith("is done already") for line in said)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_one_cell_again_gives_its_number_again(
+    finished: tuple[Path, list[Record], list[str]], avsbench: Path, tmp_path: Path
+) -> None:
+    _, records, _ = finished
+    (again,) = run_table(request(avsbench, tmp_path, only=("nf+df",)), lambda line: None)
+    known = next(record for record in records if record.cell == "nf+df")
+    assert (again.miou, again.f_score, again.videos) == (known.miou, known.f_score, known.videos)
+    assert "the same" in agreement(again, records)
+    assert "another number" in agreement(replace(again, miou=again.miou + 0.01), records)
+    assert agreement(replace(again, data={"hash": "else"}), records) == ""
+    assert agreement(replace(again, seed=1), records) == ""
+
+
+def test_a_killed_table_goes_on_where_it_was(
+    finished: tuple[Path, list[Record], list[str]], avsbench: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import sys; sys.path[:0] = sys.argv[3:]\n"
+        "from pathlib import Path\n"
+        "from test_runs import request; from avseg.reproduce.table import run_table\n"
+        "run_table(request(Path(sys.argv[1]), Path(sys.argv[2])), print)\n"
+    )
+    here = Path(__file__).resolve().parent
+    command = [sys.executable, "-c", script, str(avsbench), str(tmp_path), str(here), str(here.parent)]
+    environment = {**os.environ, "PYTHONPATH": str(here.parents[1])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    runs = tmp_path / "runs"
+    while process.poll() is None and not list(runs.glob("*-nf-seed0-*/checkpoints/last.ckpt")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the table ended before it could be killed"
+    first = next(runs.glob("*-baseline-seed0-*/run.json")).stat().st_mtime_ns
+    records = run_table(request(avsbench, tmp_path), lambda line: None)
+    assert next(runs.glob("*-baseline-seed0-*/run.json")).stat().st_mtime_ns == first
+    _, known, _ = finished
+    assert [(r.cell, r.miou, r.videos, r.validation) for r in records] == [
+        (r.cell, r.miou, r.videos, r.validation) for r in known
+    ]
+
+
+def test_parts_together_make_the_table(
+    finished: tuple[Path, list[Record], list[str]], avsbench: Path, tmp_path: Path
+) -> None:
+    _, known, _ = finished
+    first = run_table(request(avsbench, tmp_path, part="1/2"), lambda line: None)
+    assert [record.cell for record in first] == ["none", "df"]
+    both = run_table(request(avsbench, tmp_path, part="2/2"), lambda line: None)
+    assert [(r.cell, r.miou) for r in both] == [(r.cell, r.miou) for r in known]
+    assert len(read_records(tmp_path / "results" / "table5.jsonl")) == 4
+
+
+def test_collecting_keeps_other_seeds_and_data(
+    finished: tuple[Path, list[Record], list[str]], avsbench: Path, tmp_path: Path
+) -> None:
+    out, records, _ = finished
+    file = out / "results" / "table5.jsonl"
+    others = [replace(records[0], seed=7), replace(records[0], data={"hash": "else"})]
+    write_records(file, [*records, *others])
+    collect(make_plan(request(avsbench, out), lambda line: None))
+    found = read_records(file)
+    assert len(found) == 6
+    assert all(other in found for other in others)
+    write_records(file, records)

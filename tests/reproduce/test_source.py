@@ -1,0 +1,56 @@
+"""The data of a table: given in AVSBench's layout, or generated once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from avseg.data.index import read_index, write_index
+from avseg.errors import AvsegError
+from avseg.reproduce.scale import read_scale
+from avseg.reproduce.source import generated_source, given_source
+
+
+def test_given_data_are_known_by_their_index(avsbench: Path, tmp_path: Path) -> None:
+    source = given_source(avsbench, "s4")
+    assert source.facts == {
+        "kind": "AVSBench's layout",
+        "hash": source.hash,
+        "counts": {"train": 8, "val": 2, "test": 3},
+    }
+    assert given_source(avsbench, "ms3").hash != source.hash
+    videos = read_index(avsbench, "s4")
+    write_index(tmp_path, "s4", reversed(videos))
+    assert given_source(tmp_path, "s4").hash == source.hash
+    write_index(tmp_path, "s4", videos[1:])
+    assert given_source(tmp_path, "s4").hash != source.hash
+    write_index(tmp_path, "s4", [video for video in videos if video.split != "test"])
+    with pytest.raises(AvsegError, match=r"s4_meta_data\.csv lists no test videos"):
+        given_source(tmp_path, "s4")
+    with pytest.raises(AvsegError, match="does not exist"):
+        given_source(tmp_path / "nowhere", "s4")
+
+
+def test_a_benchmark_is_generated_once_and_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(folder: Path) -> None:
+        raise AvsegError("no network")
+
+    monkeypatch.setattr("avseg.data.stamps.fetch_stamps", offline)
+    counts = {"edition": "small", "videos": 6, "val": 1, "test": 2, "seed": 0}
+    scale = replace(read_scale("small"), data={"s4": counts})
+    said: list[str] = []
+    source = generated_source(scale, "s4", tmp_path, said.append)
+    assert source.facts["objects"] == "procedural"
+    assert source.facts["counts"] == {"train": 3, "val": 1, "test": 2}
+    assert source.hash == source.facts["hash"]
+    assert any("procedural" in line for line in said)
+    prepared = list((tmp_path / "small_s4").rglob("visual_frames/*/*/*/*.png"))
+    assert len(prepared) == 30
+    times = {path: path.stat().st_mtime_ns for path in prepared}
+    said.clear()
+    assert generated_source(scale, "s4", tmp_path, said.append) == source
+    assert {path: path.stat().st_mtime_ns for path in prepared} == times
+    assert not any("stamps" in line for line in said)
+    other = replace(scale, data={"s4": counts | {"seed": 1}})
+    with pytest.raises(AvsegError, match=r"other settings|another|already"):
+        generated_source(other, "s4", tmp_path, said.append)
