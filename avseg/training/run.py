@@ -255,7 +255,8 @@ def _all_stills(data: TrainingData) -> list[Still]:
 
 def _steps_done(checkpoint: Path) -> int:
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+        values = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(values.get("avseg_steps", values["global_step"]))
     except Exception as error:
         raise AvsegError(
             f"{checkpoint} cannot be read ({type(error).__name__}): delete the run's folder and train again."
