@@ -33,6 +33,7 @@ from avseg.data.avsbench import (
     write_sizes,
 )
 from avseg.data.flow_trees import export_published_flow, import_published_flow
+from avseg.data.layout import flow_folder
 from avseg.data.pool import Progress, run_all
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
@@ -51,9 +52,9 @@ __all__ = [
     "prepare_video",
 ]
 
-_KINDS = ("visual_frames", "flow", "audio_wav", "audio_log_mel")
+_KINDS = ("visual_frames", "audio_wav", "audio_log_mel")
 _FIVE_EXAMPLES = (EXAMPLE_SAMPLES + (FRAMES - 1) * 0.96 * SAMPLE_RATE) / SAMPLE_RATE  # seconds; 0.96 s apart
-_DISTANT_KINDS = ("images", "flow", "audios_log_mel")
+_DISTANT_KINDS = ("images", "audios_log_mel")
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def prepare(
         root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
         subset: ``s4`` or ``ms3``.
         size: Side of the frames; None: that of frames or masks that are there, else 224.
-        flow_method: ``farneback`` or ``dis``.
+        flow_method: ``farneback``, or ``dis``, which goes into a folder of its own.
         workers: Processes; None: one a core.
         overwrite: Make everything anew.
         progress: Called with (videos done, videos that need work).
@@ -183,12 +184,12 @@ def prepare(
     side = _side(layout, videos, size, overwrite)
     sizes = {layout.video_sizes: read_sizes(layout.video_sizes)}
     jobs = [(layout.video_sizes, _job(layout, video, side, flow_method, overwrite)) for video in videos]
-    folders = [layout.data / kind for kind in _KINDS]
+    folders = [layout.data / kind for kind in (*_KINDS, flow_folder(flow_method))]
     if subset == "ms3" and DistantLayout(layout.distant).index.is_file():
         distant = DistantLayout(layout.distant)
         sizes[distant.video_sizes] = read_sizes(distant.video_sizes)
         jobs += [(distant.video_sizes, job) for job in _distant_jobs(distant, side, flow_method, overwrite)]
-        folders += [distant.folder / kind for kind in _DISTANT_KINDS]
+        folders += [distant.folder / kind for kind in (*_DISTANT_KINDS, flow_folder(flow_method))]
     for place, (file, job) in enumerate(jobs):
         if Path(job.name).name not in sizes[file] and job.raw.is_file():
             jobs[place] = (file, replace(job, measure=True))
@@ -305,7 +306,7 @@ def _job(layout: Layout, video: Video, side: int, flow_method: FlowMethod, overw
         name=video.name,
         raw=layout.raw_video(video),
         frames=tuple(layout.frame(video, k) for k in numbers),
-        flows=tuple(layout.flow(video, k) for k in numbers),
+        flows=tuple(layout.flow(video, k, flow_method) for k in numbers),
         log_mel=layout.log_mel(video),
         wav=layout.wav(video),
         moments="seconds",
@@ -321,7 +322,7 @@ def _distant_jobs(layout: DistantLayout, side: int, flow_method: FlowMethod, ove
             name=f"{layout.folder.name}/{frame.name}",
             raw=layout.raw_video(frame),
             frames=(layout.image(frame),),
-            flows=(layout.flow(frame),),
+            flows=(layout.flow(frame, flow_method),),
             log_mel=layout.log_mel(frame),
             wav=None,
             moments="middle",

@@ -133,7 +133,7 @@ def _differences(before: ModelConfig, now: ModelConfig, flow: bool) -> Iterator[
     """Settings that shapes don't tell apart: name, before, now."""
     names = ["inputs.mean", "inputs.std"]
     if flow:
-        names += ["flow_fusion", "inputs.flow_encoding"]
+        names += ["flow_fusion", "inputs.flow_encoding", "inputs.flow_method"]
     if flow and before.inputs.flow_encoding == now.inputs.flow_encoding == "published":
         names.append("inputs.flow_bound")
     for name in names:
