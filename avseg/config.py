@@ -23,7 +23,7 @@ class InputConfig:
         mean: Per-channel mean of RGB in [0, 1], subtracted.
         std: Per-channel standard deviation of RGB in [0, 1], divided by.
         resize: ``stretch`` fills the square as AVSBench does; ``letterbox`` keeps the aspect and pads.
-        flow_method: Which optical flow is computed where none is stored.
+        flow_method: How optical flow is computed; of stored flow, what ``avseg data prepare --flow_method`` wrote so.
         flow_encoding: ``pixels`` per 40 ms, or ``published``: the 8-bit form of UFE's published flow, grey / 255.
         flow_bound: Pixels per 40 ms that the published 8-bit form maps to its ends. Its authors did not publish theirs.
     """

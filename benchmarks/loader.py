@@ -45,7 +45,7 @@ class PlainDataset(Dataset):
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
         still = self.stills[i]
         frame = np.array(Image.open(still.image).convert("RGB"))
-        flow = np.asarray(cv2.imread(str(still.flow), cv2.IMREAD_UNCHANGED))
+        flow = np.asarray(cv2.imread(str(still.flow()), cv2.IMREAD_UNCHANGED))
         mask = np.array(Image.open(still.mask).convert("1"))
         with still.log_mel.open("rb") as file:
             log_mel = pickle.load(file)  # written by ourselves a moment ago

@@ -113,7 +113,12 @@ def prepare_parser() -> Parser:
     parser.add_argument("root", metavar="ROOT", type=str, help=ROOT)
     parser.add_argument("--subset", type=Subset | None, metavar="{s4,ms3}", help="those that are there if not given")
     parser.add_argument("--size", type=PositiveInt | None, help="side of the frames; that of the masks if not given")
-    parser.add_argument("--flow_method", type=Literal["farneback", "dis"], default="farneback", help="optical flow")
+    parser.add_argument(
+        "--flow_method",
+        type=Literal["farneback", "dis"],
+        default="farneback",
+        help="how optical flow is computed; each method has a folder of its own",
+    )
     parser.add_argument("--workers", type=PositiveInt | None, help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="make everything anew")
     return parser

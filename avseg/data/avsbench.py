@@ -100,7 +100,7 @@ def load_clip(
         layout: Where the files are.
         video: A row of `read_index`.
         frames: Numbers k in 1..5, one for each of the clip's T frames.
-        inputs: Size, resize and flow bound.
+        inputs: Size, resize, flow method and flow bound.
         flow: See `FlowSource`.
         hidden: Also read the masks that only the generated benchmark has. For diagnostics, never for training.
         labelled: Frames whose masks may be read; None means all published ones. Where none of ``frames`` is among
@@ -118,7 +118,7 @@ def load_clip(
     sizes = [(image.shape[1], image.shape[0]) for image in images]
     fit = fit_of(layout, video.name, inputs)
     flows = [
-        _read_flow(layout.flow(video, k), layout.published_flow(video, k), size, inputs, flow)
+        _read_flow(layout.flow(video, k, inputs.flow_method), layout.published_flow(video, k), size, inputs, flow)
         for k, size in zip(frames, sizes, strict=True)
     ]
     published = set(labelled_frames(video) if labelled is None else labelled)
@@ -145,7 +145,7 @@ def load_distant_clip(
     image = read_image(layout.image(frame))
     size = (image.shape[1], image.shape[0])
     fit = fit_of(layout, frame.name, inputs)
-    motion = _read_flow(layout.flow(frame), layout.published_flow(frame), size, inputs, flow)
+    motion = _read_flow(layout.flow(frame, inputs.flow_method), layout.published_flow(frame), size, inputs, flow)
     examples = _read_log_mel(layout.log_mel(frame))[:1]
     return _clip(fit, [image], [motion], [None], examples, frame.name, "", np.zeros(1))
 
@@ -214,7 +214,10 @@ def _read_flow(
         return None
     if source == "computed":
         if not computed.is_file():
-            raise AvsegError(f"{computed} does not exist: run `avseg data prepare` with the raw videos in place.")
+            asked = "" if inputs.flow_method == "farneback" else f" --flow_method {inputs.flow_method}"
+            raise AvsegError(
+                f"{computed} does not exist: run `avseg data prepare{asked}` with the raw videos in place."
+            )
         flow = read_flow_png(computed)
         if flow.shape[1:] != (size[1], size[0]):
             raise AvsegError(f"{computed} and its frame differ in size: delete it and run `avseg data prepare`.")

@@ -1,9 +1,10 @@
 """What is missing, unreadable or of the wrong size in a prepared data set, by path."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -22,10 +23,11 @@ from avseg.data.avsbench import (
     read_index,
     read_mask,
 )
+from avseg.data.layout import flow_folder
 from avseg.data.pool import Progress, run_all
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio, read_wav
-from avseg.media.flow import read_flow_png, read_published
+from avseg.media.flow import FlowMethod, read_flow_png, read_published
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class _Video:
     layout: Layout
     video: Video
     size: tuple[int, int]
-    published_flow: bool
+    methods: Sequence[FlowMethod]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class _Distant:
     layout: DistantLayout
     frame: DistantFrame
     size: tuple[int, int]
-    published_flow: bool
+    methods: Sequence[FlowMethod]
 
 
 def check(
@@ -66,7 +68,8 @@ def check(
     """Read every prepared file of a subset and list the faulty ones, in the order of the index.
 
     Frames, masks and flow should have the size that most frames have. Raw videos are not looked at: `prepare` reads
-    them, training doesn't. Where UFE's published flow is there and none of ours, that is read instead.
+    them, training doesn't. Our flow is read of every method that has a folder; where none has, UFE's published flow,
+    if it is there.
 
     Args:
         root, subset: Which data set.
@@ -79,13 +82,19 @@ def check(
     layout = Layout(root, subset)
     videos = read_index(root, subset)
     size = _usual_size(layout, videos)
-    published = not (layout.data / "flow").is_dir() and layout.published_flow(videos[0], 1)[0].is_file()
-    jobs: list[_Video | _Distant] = [_Video(layout, video, size, published) for video in videos]
+    methods = _methods(layout.data, layout.published_flow(videos[0], 1)[0].is_file())
+    jobs: list[_Video | _Distant] = [_Video(layout, video, size, methods) for video in videos]
     if subset == "ms3" and layout.distant.is_dir():
         distant = DistantLayout(layout.distant)
-        published = not (distant.folder / "flow").is_dir() and (distant.folder / "flows_x").is_dir()
-        jobs += [_Distant(distant, frame, size, published) for frame in read_distant_index(layout.distant)]
+        methods = _methods(distant.folder, (distant.folder / "flows_x").is_dir())
+        jobs += [_Distant(distant, frame, size, methods) for frame in read_distant_index(layout.distant)]
     return [problem for found in run_all(_check_one, jobs, workers, progress) for problem in found]
+
+
+def _methods(folder: Path, published: bool) -> Sequence[FlowMethod]:
+    """Whose flow should be in ``folder``; none where published flow stands in for ours."""
+    found = [method for method in get_args(FlowMethod) if (folder / flow_folder(method)).is_dir()]
+    return found or ([] if published else ["farneback"])
 
 
 def _check_one(job: _Video | _Distant) -> list[Problem]:
@@ -116,12 +125,13 @@ def _check_one(job: _Video | _Distant) -> list[Problem]:
     if isinstance(job, _Distant):
         look(job.layout.image(job.frame), picture)
         look(job.layout.log_mel(job.frame), _log_mel_fault(None))
-        computed, pair = job.layout.flow(job.frame), job.layout.published_flow(job.frame)
-        _look_at_flow(look, computed, pair, job, flow)
+        ours = [job.layout.flow(job.frame, method) for method in job.methods]
+        _look_at_flow(look, ours, job.layout.published_flow(job.frame), job, flow)
         return problems
     for k in range(1, FRAMES + 1):
         look(job.layout.frame(job.video, k), picture)
-        _look_at_flow(look, job.layout.flow(job.video, k), job.layout.published_flow(job.video, k), job, flow)
+        ours = [job.layout.flow(job.video, k, method) for method in job.methods]
+        _look_at_flow(look, ours, job.layout.published_flow(job.video, k), job, flow)
     for k in labelled_frames(job.video):
         look(job.layout.mask(job.video, k), mask)
     look(job.layout.wav(job.video), _wav_fault)
@@ -131,15 +141,14 @@ def _check_one(job: _Video | _Distant) -> list[Problem]:
 
 def _look_at_flow(
     look: Callable[[Path, Callable[[Path], str | None]], None],
-    computed: Path,
+    computed: Sequence[Path],
     published: tuple[Path, Path],
     job: _Video | _Distant,
     read_computed: Callable[[Path], str | None],
 ) -> None:
-    if not job.published_flow:
-        look(computed, read_computed)
-        return
-    for path in published:
+    for path in computed:
+        look(path, read_computed)
+    for path in () if computed else published:
         look(path, lambda path: _size_fault(read_published(path, path).shape[1:], job.size))
 
 

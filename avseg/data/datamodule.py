@@ -194,7 +194,7 @@ def training_data(
     if _shuffled(config):
         labelled, distant = shuffle_flow(labelled), shuffle_flow(distant)
     data = TrainingData(config, tuple(labelled), tuple(distant), full_size, rank, world_size, embeddings)
-    check_files(data.stills, data.flow)
+    check_files(data.stills, data.flow, config.model.inputs.flow_method)
     return data
 
 

@@ -24,6 +24,7 @@ from avseg.data.avsbench import (
 from avseg.data.clip import Clip
 from avseg.data.stills import Still, load_stills
 from avseg.errors import AvsegError
+from avseg.media.flow import FlowMethod
 
 FAR = 4
 """From this frame on S4's frames are ``far`` from the labelled first second."""
@@ -183,8 +184,13 @@ def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowS
     return clip
 
 
-def check_files(stills: Iterable[Still], flow: FlowSource) -> None:
+def check_files(stills: Iterable[Still], flow: FlowSource, method: FlowMethod = "farneback") -> None:
     """Look for (not into) every file that frames need.
+
+    Args:
+        stills: The frames.
+        flow: Which flow.
+        method: How it was computed, where it is ours.
 
     Raises:
         AvsegError: the first that isn't there.
@@ -198,13 +204,15 @@ def check_files(stills: Iterable[Still], flow: FlowSource) -> None:
 
     for still in stills:
         layout = still.layout
-        prepare = f"run `avseg data prepare {layout.root if isinstance(layout, Layout) else layout.folder.parent}`"
+        command = f"avseg data prepare {layout.root if isinstance(layout, Layout) else layout.folder.parent}"
+        prepare = f"run `{command}`"
         if still.labelled:
             need(still.mask, "restore the mask, or take its video out of the CSV")
         need(still.log_mel, prepare)
         need(still.image, prepare)
         if flow == "computed":
-            need(still.flow, prepare)
+            asked = "" if method == "farneback" else f" --flow_method {method}"
+            need(still.flow(method), f"run `{command}{asked}`")
         elif flow == "published":
             for path in still.published_flow:
                 need(path, "put UFE's published flow there, or use --data.flow computed")

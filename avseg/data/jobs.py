@@ -27,6 +27,7 @@ from avseg.data.avsbench import (
     write_image,
     write_sizes,
 )
+from avseg.data.layout import flow_folder
 from avseg.data.pool import Progress, run_all
 from avseg.errors import AvsegError
 from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, frame_log_mel, load_audio, log_mel_at, read_wav, write_wav
@@ -128,7 +129,7 @@ def video_job(layout: Layout, video: Video, side: int, flow_method: FlowMethod, 
         raw=layout.raw_video(video),
         sizes=layout.video_sizes,
         frames=tuple(layout.frame(video, k) for k in numbers),
-        flows=tuple(layout.flow(video, k) for k in numbers),
+        flows=tuple(layout.flow(video, k, flow_method) for k in numbers),
         log_mel=layout.log_mel(video),
         wav=layout.wav(video),
         moments="seconds",
@@ -156,7 +157,7 @@ def distant_job(
         raw=layout.raw_video(frame) if raw is None else raw,
         sizes=layout.video_sizes,
         frames=(layout.image(frame),),
-        flows=(layout.flow(frame),),
+        flows=(layout.flow(frame, flow_method),),
         log_mel=layout.log_mel(frame),
         wav=None,
         moments="middle",
@@ -166,9 +167,9 @@ def distant_job(
     )
 
 
-def distant_folders(layout: DistantLayout) -> list[Path]:
+def distant_folders(layout: DistantLayout, flow_method: FlowMethod) -> list[Path]:
     """The folders that a `distant_job` writes to."""
-    return [layout.folder / kind for kind in ("images", "flow", "audios_log_mel")]
+    return [layout.folder / kind for kind in ("images", flow_folder(flow_method), "audios_log_mel")]
 
 
 def run_jobs(

@@ -1,11 +1,16 @@
 """Where AVSBench keeps its files: one method for each kind of file, and the frames that a video has."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from avseg.media.flow import FlowMethod
 
 Subset = Literal["s4", "ms3"]
 
@@ -69,6 +74,11 @@ def frame_times(count: int = FRAMES) -> npt.NDArray[np.float64]:
 def labelled_frames(video: Video) -> tuple[int, ...]:
     """The frames of ``video`` that have a published mask: the first of S4's training videos, else all five."""
     return (1,) if video.subset == "s4" and video.split == "train" else tuple(range(1, FRAMES + 1))
+
+
+def flow_folder(method: FlowMethod) -> str:
+    """Name of the folder of our flow: each method has its own, and Farnebäck's is ``flow``."""
+    return "flow" if method == "farneback" else f"flow_{method}"
 
 
 @dataclass(frozen=True)
@@ -138,9 +148,9 @@ class Layout:
         """Frame k, an RGB PNG."""
         return self.data / "visual_frames" / self._frame_name(video, k)
 
-    def flow(self, video: Video, k: int) -> Path:
+    def flow(self, video: Video, k: int, method: FlowMethod = "farneback") -> Path:
         """Optical flow from frame k to its neighbouring frame, a 16-bit PNG of ours."""
-        return self.data / "flow" / self._frame_name(video, k)
+        return self.data / flow_folder(method) / self._frame_name(video, k)
 
     def published_flow(self, video: Video, k: int) -> tuple[Path, Path]:
         """UFE's 8-bit ``u`` and ``v`` of frame k: in the first place of three that exists, else beside this folder."""
@@ -236,9 +246,9 @@ class DistantLayout:
         """The middle frame, an RGB PNG."""
         return self.folder / "images" / f"{frame.name}.png"
 
-    def flow(self, frame: DistantFrame) -> Path:
+    def flow(self, frame: DistantFrame, method: FlowMethod = "farneback") -> Path:
         """Optical flow to its neighbouring frame, a 16-bit PNG of ours."""
-        return self.folder / "flow" / f"{frame.name}.png"
+        return self.folder / flow_folder(method) / f"{frame.name}.png"
 
     def published_flow(self, frame: DistantFrame) -> tuple[Path, Path]:
         """UFE's 8-bit ``u`` and ``v``."""

@@ -100,7 +100,7 @@ def mine(
     queues = _queues([video for video in fitting if video.video not in taken], seed)
     if not queues:
         raise AvsegError(f"all {len(fitting)} videos of {source} that fit are in {like} already: name another folder.")
-    with working_in(marker(Path(out), "ms3"), distant_folders(layout)):
+    with working_in(marker(Path(out), "ms3"), distant_folders(layout, flow_method)):
         side = frame_side(data, videos)
         _check_folder(layout, side)
         run = _Run(layout, side, flow_method, workers, progress)

@@ -22,6 +22,7 @@ from avseg.data.avsbench import (
 )
 from avseg.data.flow_trees import export_published_flow, import_published_flow
 from avseg.data.jobs import Job, Outcome, distant_folders, distant_job, exists, prepare_video, run_jobs, video_job
+from avseg.data.layout import flow_folder
 from avseg.data.pool import Progress
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
@@ -37,7 +38,7 @@ __all__ = [
     "prepare_video",
 ]
 
-_KINDS = ("visual_frames", "flow", "audio_wav", "audio_log_mel")
+_KINDS = ("visual_frames", "audio_wav", "audio_log_mel")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def prepare(
         root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
         subset: ``s4`` or ``ms3``.
         size: Side of the frames; None: that of frames or masks that are there, else 224.
-        flow_method: ``farneback`` or ``dis``.
+        flow_method: ``farneback``, or ``dis``, which goes into a folder of its own.
         workers: Processes; None: one a core.
         overwrite: Make everything anew.
         progress: Called with (videos done, videos that need work).
@@ -95,12 +96,12 @@ def prepare(
     videos = read_index(root, subset)
     side = frame_side(layout, videos, size, overwrite)
     jobs = [video_job(layout, video, side, flow_method, overwrite) for video in videos]
-    folders = [layout.data / kind for kind in _KINDS]
+    folders = [layout.data / kind for kind in (*_KINDS, flow_folder(flow_method))]
     if subset == "ms3" and DistantLayout(layout.distant).index.is_file():
         distant = DistantLayout(layout.distant)
         frames = read_distant_index(distant.folder)
         jobs += [distant_job(distant, frame, side, flow_method, overwrite) for frame in frames]
-        folders += distant_folders(distant)
+        folders += distant_folders(distant, flow_method)
     _check_raw(layout, jobs)
     kept = 0 if overwrite else sum(exists(path) for job in jobs for path in job.files)
     with working_in(marker(layout.root, subset), folders):

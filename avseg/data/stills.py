@@ -16,6 +16,7 @@ from avseg.data.avsbench import (
     load_distant_clip,
 )
 from avseg.data.clip import Clip
+from avseg.media.flow import FlowMethod
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,11 @@ class Still:
         """The picture's path below its layout's folder, which no other frame there has."""
         return self.image.relative_to(self.layout.folder).as_posix()
 
-    @property
-    def flow(self) -> Path:
+    def flow(self, method: FlowMethod = "farneback") -> Path:
         """Our flow."""
         if isinstance(self.source, Video):
-            return self._videos.flow(self.source, self.k)
-        return self._distant.flow(self.source)
+            return self._videos.flow(self.source, self.k, method)
+        return self._distant.flow(self.source, method)
 
     @property
     def published_flow(self) -> tuple[Path, Path]:

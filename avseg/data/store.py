@@ -181,8 +181,10 @@ class _Part:
             origin = layout.root if isinstance(layout, Layout) else layout.folder
             self.base = Path(where) / f"{origin.name}-{_digest(str(origin.resolve()))[:8]}" / layout.store.name
         size = f"{inputs.image_size}-{inputs.resize}"
-        bound = f"-{inputs.flow_bound:g}" if flow == "published" else ""
-        names = {"frame": f"frame-{size}", "log_mel": "log_mel", "flow": f"flow-{flow}{bound}-{size}"}
+        how = f"-{inputs.flow_bound:g}" if flow == "published" else ""
+        if flow == "computed" and inputs.flow_method != "farneback":
+            how = f"-{inputs.flow_method}"
+        names = {"frame": f"frame-{size}", "log_mel": "log_mel", "flow": f"flow-{flow}{how}-{size}"}
         names["mask"] = f"mask-{size}"
         self.folders = {kind: self.base / f"{name}-v{FORMAT_VERSION}" for kind, name in names.items()}
         self.keys = [_keys(still, inputs, flow) for still in stills]
@@ -335,7 +337,7 @@ def _keys(still: Still, inputs: InputConfig, flow: FlowSource) -> dict[str, str]
     picture = [still.name, fit.left, fit.top, fit.width, fit.height, _stamp(still.image)]
     keys = {"frame": _digest(picture), "log_mel": _digest(still.name, _stamp(still.log_mel))}
     if flow != "none":
-        files = (still.flow,) if flow == "computed" else still.published_flow
+        files = (still.flow(inputs.flow_method),) if flow == "computed" else still.published_flow
         keys["flow"] = _digest(picture, *map(_stamp, files))
     if still.labelled:
         keys["mask"] = _digest(picture, _stamp(still.mask))

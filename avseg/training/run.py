@@ -133,7 +133,7 @@ def _differences(before: ModelConfig, now: ModelConfig, flow: bool) -> Iterator[
     """Settings that shapes don't tell apart: name, before, now."""
     names = ["inputs.mean", "inputs.std"]
     if flow:
-        names += ["flow_fusion", "inputs.flow_encoding"]
+        names += ["flow_fusion", "inputs.flow_encoding", "inputs.flow_method"]
     if flow and before.inputs.flow_encoding == now.inputs.flow_encoding == "published":
         names.append("inputs.flow_bound")
     for name in names:
@@ -255,7 +255,8 @@ def _all_stills(data: TrainingData) -> list[Still]:
 
 def _steps_done(checkpoint: Path) -> int:
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+        values = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(values.get("avseg_steps", values["global_step"]))
     except Exception as error:
         raise AvsegError(
             f"{checkpoint} cannot be read ({type(error).__name__}): delete the run's folder and train again."

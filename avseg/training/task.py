@@ -169,8 +169,14 @@ class AVSTask(pl.LightningModule):
             yield
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint tells which model it holds, so that it can be loaded alone."""
+        """A checkpoint tells which model it holds, so that it can be loaded alone, and how many steps are done."""
         checkpoint["avseg_model"] = model_config_to_dict(self.model.config)
+        # Lightning's own count is of moves, of which accumulating gradients needs fewer.
+        checkpoint["avseg_steps"] = self.steps_done
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting steps."""
+        self.steps_done = checkpoint.get("avseg_steps", checkpoint["global_step"])
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are ours to move."""

@@ -94,6 +94,23 @@ def test_distant_frames_are_looked_at(ms3: Path, tmp_path: Path) -> None:
     assert found == {layout.image(first), layout.flow(second), layout.log_mel(third)}
 
 
+def test_flow_of_every_method_is_looked_at(mutable: Layout, ms3: Path, tmp_path: Path) -> None:
+    video = read_index(mutable.root, "s4")[0]
+    shutil.copytree(mutable.data / "flow", mutable.data / "flow_dis")
+    assert check(mutable.root, "s4", workers=1) == []
+    mutable.flow(video, 2, "dis").unlink()
+    mutable.flow(video, 3).write_bytes(b"")
+    found = {problem.path for problem in check(mutable.root, "s4", workers=1)}
+    assert found == {mutable.flow(video, 2, "dis"), mutable.flow(video, 3)}
+    shutil.rmtree(mutable.data / "flow")
+    assert [problem.path for problem in check(mutable.root, "s4", workers=1)] == [mutable.flow(video, 2, "dis")]
+    layout = DistantLayout(Path(shutil.copytree(ms3, tmp_path / "ms3")) / "MS3_Extend")
+    shutil.copytree(layout.folder / "flow", layout.folder / "flow_dis")
+    path = layout.flow(read_distant_index(layout.folder)[0], "dis")
+    path.unlink()
+    assert [problem.path for problem in check(tmp_path / "ms3", "ms3", workers=1)] == [path]
+
+
 def test_published_flow_stands_in_for_ours(mutable: Layout) -> None:
     export_published_flow(mutable.root, "s4")
     shutil.rmtree(mutable.data / "flow")

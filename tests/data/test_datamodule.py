@@ -13,6 +13,7 @@ from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConf
 from avseg.data.avsbench import DistantLayout, Layout, read_index, write_label_subset
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
 from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
+from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 
 
@@ -211,6 +212,27 @@ def test_flow_is_read_only_for_the_nf_branch(s4: Path, tmp_path: Path) -> None:
         training_data(config(root))
     with pytest.raises(AvsegError, match=r"S4_flows.*--data\.flow computed"):
         training_data(config(root, data__flow="published"))
+
+
+def test_flow_of_another_method_is_not_taken_for_it(s4: Path, ms3: Path, tmp_path: Path) -> None:
+    for subset, root in (("s4", s4), ("ms3", ms3)):
+        made = config(root, subset)
+        made.model.inputs.flow_method = "dis"
+        with pytest.raises(AvsegError, match=r"flow_dis/.* does not exist: run `avseg .* --flow_method dis`"):
+            training_data(made)
+        made.model.neighbouring_frames = False
+        training_data(made)
+    inputs = InputConfig(image_size=32, flow_method="dis")
+    with pytest.raises(AvsegError, match=r"flow_dis/.* does not exist: run `avseg data prepare --flow_method dis`"):
+        next(iter(evaluation_clips(s4, "s4", "test", inputs)))
+    root = Path(shutil.copytree(s4, tmp_path / "root"))
+    prepare(root, "s4", workers=1, flow_method="dis")
+    dis, farneback = (config(root), config(root))
+    dis.model.inputs.flow_method = "dis"
+    ours, theirs = (next(iter(training_data(made).loader(3, 4))) for made in (dis, farneback))
+    assert torch.equal(ours.distant.frames, theirs.distant.frames)
+    for half in ("labelled", "distant"):
+        assert not torch.equal(getattr(ours, half).flow, getattr(theirs, half).flow)
 
 
 def test_missing_files_show_before_training(s4: Path, tmp_path: Path) -> None:

@@ -270,11 +270,14 @@ def test_the_video_s_own_aspect_is_kept_for_letterbox(tmp_path: Path) -> None:
 def test_dis_flow(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 1}, prepared=True)
     layout = Layout(tmp_path, "s4")
-    farneback = read_flow_png(layout.flow(index[0], 1))
-    prepare(tmp_path, "s4", workers=1, flow_method="dis", overwrite=True)
-    dis = read_flow_png(layout.flow(index[0], 1))
-    assert dis.any()
-    assert not np.array_equal(dis, farneback)
+    before = {path: path.read_bytes() for path in layout.data.rglob("*.*") if path.is_file()}
+    assert prepare(tmp_path, "s4", workers=1, flow_method="dis").written == {"flow": 5}
+    dis = layout.flow(index[0], 1, "dis")
+    assert dis.relative_to(layout.data).parts[:2] == ("flow_dis", "train")
+    assert read_flow_png(dis).any()
+    assert not np.array_equal(read_flow_png(dis), read_flow_png(layout.flow(index[0], 1)))
+    assert {path: path.read_bytes() for path in before} == before, "Farnebäck's is as it was"
+    assert not prepare(tmp_path, "s4", workers=1, flow_method="dis").written
 
 
 def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> None:
@@ -294,6 +297,8 @@ def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> Non
     image = read_image(layout.image(frames[0]))
     assert image.shape == (64, 64, 3)
     assert read_flow_png(layout.flow(frames[0])).shape == (2, 64, 64)
+    assert prepare(tmp_path, "ms3", workers=1, flow_method="dis").written == {"flow": 5 + 2}
+    assert read_flow_png(layout.flow(frames[0], "dis")).shape == (2, 64, 64)
     assert set(read_sizes(layout.video_sizes)) == {"1", "2"}
     layout.raw_video(frames[1]).write_bytes(b"broken")
     layout.image(frames[1]).unlink()

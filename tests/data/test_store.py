@@ -22,6 +22,7 @@ from avseg.data.clip import Batch
 from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.flow_trees import export_published_flow
 from avseg.data.log_mel import load_log_mel, save_log_mel
+from avseg.data.prepare import prepare
 from avseg.data.store import Shard, StoreWarning, open_store
 from avseg.errors import AvsegError
 from avseg.media.flow import read_flow_png, write_flow_png
@@ -122,6 +123,17 @@ def test_published_flow_equals_that_of_the_files(root: Path) -> None:
         "flow-published-20-32-stretch-v1",
         "flow-computed-32-stretch-v1",
     }
+
+
+def test_flow_of_another_method_has_rows_of_its_own(root: Path) -> None:
+    stored(run_data(root))
+    before = shards(root)
+    prepare(root, "s4", workers=1, flow_method="dis")
+    assert_equals_files(run_data(root, flow_method="dis"))
+    added = {path.parent.name for path in shards(root).keys() - before.keys()}
+    assert added == {"flow-computed-dis-32-stretch-v1"}
+    assert before.items() <= shards(root).items()
+    assert_equals_files(run_data(root))
 
 
 def test_few_labels_and_no_flow_equal_those_of_the_files(root: Path, tmp_path: Path) -> None:

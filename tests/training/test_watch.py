@@ -87,6 +87,7 @@ def test_watched_training_is_the_same_and_resumes(root: Path, tmp_path: Path, uf
     config.run.resume = True
     train(config, [PseudoMasks()])
     assert read_metrics(table) == rows
+    assert read_metrics(table.with_name("metrics.csv")) == read_metrics(tmp_path / "watched" / "metrics.csv")
     assert same(tmp_path / "stopped", tmp_path / "alone")
 
 
