@@ -122,8 +122,10 @@ def ours() -> list[Path]:
     """Text files of the repository that people wrote."""
     kinds = (".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".txt", ".svg", ".csv", ".css", ".js", "")
     places = ["avseg", "benchmarks", "configs", "docs", "experiments", "tests", ".ci"]
-    files = [path for place in places for path in (REPOSITORY / place).rglob("*")] + list(REPOSITORY.glob("*"))
-    return [path for path in files if path.is_file() and path.suffix in kinds and "__pycache__" not in path.parts]
+    files = [path for place in places for path in (REPOSITORY / place).rglob("*")] + [*REPOSITORY.glob("*")]
+    # In a worktree .git is a file, and it holds a path.
+    others = {"__pycache__", ".git"}
+    return [path for path in files if path.is_file() and path.suffix in kinds and not others & set(path.parts)]
 
 
 def test_no_path_of_one_machine() -> None:

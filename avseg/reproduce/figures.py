@@ -77,7 +77,7 @@ def pseudo_figure(summary: Summary, ink: str = "light") -> "Figure | None":
             style_axes(axes, ink)
             axes.set_title(_titled(title, block), color=INKS[ink], fontsize=11, loc="left")
             if block is shown[-1]:
-                axes.set_xlabel("epoch", color=INKS[ink], fontsize=11)
+                axes.set_xlabel("step", color=INKS[ink], fontsize=11)
         for number, cell in enumerate(block.cells):
             for axes, key in ((left, "miou"), (right, "foreground")):
                 points = _pseudo(cell, key)
@@ -196,7 +196,7 @@ def _with_results(summary: Summary) -> list[Block]:
 
 
 def _pseudo(cell: CellSummary, key: str) -> list[tuple[float, float]]:
-    return _mean_by((row["epoch"], row[key]) for one in cell.records for row in one.pseudo if key in row)
+    return _mean_by((row["step"], row[key]) for one in cell.records for row in one.pseudo if key in row)
 
 
 def _mean_by(points: Iterable[Sequence[float]]) -> list[tuple[float, float]]:

@@ -18,7 +18,7 @@ class PseudoMasks(Callback):
     that are done again.
 
     Args:
-        every: Epochs between two rows; the first and the last epoch always have one.
+        every: Every so many epochs a row; the first and the last epoch always have one.
         videos: Size of the sample of training videos.
     """
 
@@ -37,7 +37,7 @@ class PseudoMasks(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the teacher, and add a row."""
         epoch, task = trainer.current_epoch, _task(pl_module)
-        due = epoch % self.every == 0 or epoch + 1 == task.config.optim.epochs
+        due = epoch == 0 or (epoch + 1) % self.every == 0 or epoch + 1 == task.config.optim.epochs
         if not due or not trainer.is_global_zero:
             return
         data, teacher = task.config.data, task.teacher

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from avseg.reproduce.records import Record, read_records, write_records
+from avseg.reproduce.scale import read_scale
 from avseg.reproduce.table import Request, agreement, collect, make_plan, run_table
 
 TINY = (
@@ -136,3 +137,22 @@ def test_collecting_keeps_other_seeds_and_data(
     assert len(found) == 6
     assert all(other in found for other in others)
     write_records(file, records)
+
+
+@pytest.mark.heavy
+def test_a_table_on_a_benchmark_generated_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is given: videos are written and prepared, and pseudo masks are held against their hidden truth."""
+    scale = replace(
+        read_scale("small"), data={"s4": {"edition": "small", "videos": 12, "val": 2, "test": 3, "seed": 0}}
+    )
+    monkeypatch.setattr("avseg.reproduce.table.read_scale", lambda name: scale)
+    monkeypatch.setattr("avseg.data.stamps.stamps_if_any", lambda folder, say: None)
+    asked = Request("table5", seeds=1, only=("none", "df"), out=tmp_path, overrides=TINY)
+    records = run_table(asked, lambda line: None)
+    assert [record.data["kind"] for record in records] == ["generated benchmark"] * 2
+    assert {record.data["objects"] for record in records} == {"procedural"}
+    assert (tmp_path / "data" / "small_s4" / "benchmark.json").is_file()
+    for record in records:
+        assert [row["epoch"] for row in record.pseudo] == [0, 1, 2]
+        assert all(0 < row["truth"] < 1 for row in record.pseudo)
+        assert set(record.diagnostics["strata"]) >= {"moving source"}
