@@ -53,7 +53,7 @@ def reproduce_parser() -> Parser:
 
 
 def reproduce(options: Any) -> int:
-    from avseg.reproduce.table import Request, known_records, make_plan, run_table
+    from avseg.reproduce.table import Request, known_records, list_plan, run_table
 
     quiet_lightning()
     request = Request(
@@ -70,8 +70,8 @@ def reproduce(options: Any) -> int:
     if options.table == HYPOTHESES:
         return _answer(request, options.show)
     if options.plan:
-        for run in make_plan(request, _say).runs:
-            _say(f"{'done' if run.done else 'to do':<7}{run.name}")
+        for line in list_plan(request):
+            _say(line)
         return 0
     _print(request, known_records() if options.show else run_table(request, _say), options.show)
     return 0

@@ -102,9 +102,7 @@ class Planner:
         Raises:
             AvsegError: ``only`` names what isn't there, or a cell has no valid configuration.
         """
-        cells = _chosen(experiment, only)
-        if not only:
-            cells = [*compared(experiment), *cells]
+        cells = chosen(experiment, only)
         return [Place(cell, seed, self.run(cell.change, seed)) for seed in seeds for cell in cells]
 
     def run(self, change: Change, seed: int) -> Run:
@@ -174,10 +172,15 @@ def _with_starts(run: Run) -> Iterator[Run]:
     yield run
 
 
-def _chosen(experiment: Experiment, only: Sequence[str]) -> list[Cell]:
+def chosen(experiment: Experiment, only: Sequence[str] = ()) -> list[Cell]:
+    """The cells that are to be run: those named by ``only``, or all, after those of other tables that gains are over.
+
+    Raises:
+        AvsegError: ``only`` names what isn't there.
+    """
     cells = [cell for cell in experiment.cells if not cell.row.published_only]
     if not only:
-        return cells
+        return [*compared(experiment), *cells]
     keys = {cell.key: {cell.key, cell.row.key, cell.column.key if cell.column else cell.key} for cell in cells}
     for name in only:
         if not any(name in names for names in keys.values()):

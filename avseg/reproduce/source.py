@@ -60,6 +60,11 @@ def given_source(root: str | Path, subset: str) -> Source:
     return Source(Path(root), subset, info.hash, facts)
 
 
+def has_generated(scale: Scale, subset: str, folder: Path) -> bool:
+    """Whether `generated_source` has written its benchmark's list of videos, so that runs can be named."""
+    return Layout(folder / f"{scale.name}_{subset}", cast(Subset, subset)).index.is_file()
+
+
 def generated_source(scale: Scale, subset: str, folder: Path, say: Say) -> Source:
     """The scale's own benchmark below ``folder``, written and prepared where it isn't yet.
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from avseg.errors import AvsegError
 from avseg.reproduce.definition import RESULTS, Cell, Experiment, read_experiment
-from avseg.reproduce.plan import Place, Planner, Run, compared, needed, shard
+from avseg.reproduce.plan import Place, Planner, Run, chosen, compared, needed, shard
 from avseg.reproduce.records import Record, read_records, write_records
 from avseg.reproduce.runs import Say, carry_out, records_of
 from avseg.reproduce.scale import Scale, read_scale
-from avseg.reproduce.source import Source, generated_source, given_source
+from avseg.reproduce.source import Source, generated_source, given_source, has_generated
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,25 @@ def make_plan(request: Request, say: Say) -> Plan:
     planner = Planner(scale, encoder, sources, request.out, request.overrides)
     places = planner.places(experiment, range(request.seeds), request.only)
     return Plan(request, experiment, scale, encoder, tuple(places))
+
+
+def list_plan(request: Request) -> list[str]:
+    """A line for each run of a table, ``done`` or ``to do``; nothing is generated for it.
+
+    Where the data have not been generated yet, runs have no names, and lines name places.
+
+    Raises:
+        AvsegError: as `make_plan`.
+    """
+    experiment, scale = read_experiment(request.table), read_scale(request.scale)
+    cells = [*experiment.cells, *compared(experiment)]
+    folder = request.out / "data"
+    if request.root is None and not all(has_generated(scale, subset, folder) for subset in _subsets(cells)):
+        seeds = range(request.seeds)
+        wanted = chosen(experiment, request.only)
+        return [f"to do  {cell.table} {cell.key}, seed {seed}" for seed in seeds for cell in wanted]
+    plan = make_plan(request, lambda line: None)
+    return [f"{'done' if run.done else 'to do':<7}{run.name}" for run in plan.runs]
 
 
 def run_table(request: Request, say: Say) -> list[Record]:

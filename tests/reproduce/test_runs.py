@@ -13,7 +13,7 @@ import pytest
 
 from avseg.reproduce.records import Record, read_records, write_records
 from avseg.reproduce.scale import read_scale
-from avseg.reproduce.table import Request, agreement, collect, make_plan, run_table
+from avseg.reproduce.table import Request, agreement, collect, list_plan, make_plan, run_table
 
 TINY = (
     "--model.width=16",
@@ -71,6 +71,21 @@ def test_what_is_done_is_kept(finished: tuple[Path, list[Record], list[str]], av
     assert run_table(request(avsbench, out), said.append) == records
     assert all(line.endswith("is done already") for line in said)
     assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_a_plan_tells_what_is_done_and_generates_nothing(
+    finished: tuple[Path, list[Record], list[str]], avsbench: Path, tmp_path: Path
+) -> None:
+    out, records, _ = finished
+    asked = replace(request(avsbench, out), seeds=2)
+    lines = list_plan(asked)
+    assert [line.split()[-1] for line in lines if line.startswith("done")] == [record.run for record in records]
+    assert len([line for line in lines if line.startswith("to do")]) == 4
+    nothing = replace(asked, root=None, out=tmp_path, table="controls")
+    lines = list_plan(nothing)
+    assert lines[0] == "to do  table5:none, seed 0".replace(":", " ")
+    assert len(lines) == 2 * (4 + 5)
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_cell_again_gives_its_number_again(
