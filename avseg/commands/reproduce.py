@@ -19,7 +19,7 @@ def reproduce_parser() -> Parser:
     from avseg.reproduce.definition import experiment_names
     from avseg.reproduce.scale import scale_names
 
-    names = ", ".join([*experiment_names(), HYPOTHESES])
+    names = [*experiment_names(), HYPOTHESES]
     parser = Parser(
         "avseg reproduce",
         "TABLE [options]",
@@ -29,7 +29,7 @@ def reproduce_parser() -> Parser:
         "avseg reproduce table5 --only nf+df --seeds 1\n"
         "avseg reproduce table5 --data.root AVSBench --scale paper --shard 3/8",
     )
-    parser.add_argument("table", metavar="TABLE", type=str, help=f"one of {names}")
+    parser.add_argument("table", metavar="TABLE", choices=names, help=f"one of {', '.join(names)}")
     parser.add_argument(
         "--data.root",
         type=str | None,
@@ -37,7 +37,10 @@ def reproduce_parser() -> Parser:
         help="AVSBench, or anything prepared in its layout; a benchmark is generated if not given",
     )
     parser.add_argument(
-        "--scale", type=str, default="small", help=f"{' or '.join(scale_names())}: the recipe that all runs share"
+        "--scale",
+        choices=scale_names(),
+        default="small",
+        help=f"{' or '.join(scale_names())}: the recipe that all runs share",
     )
     parser.add_argument("--encoder", type=str | None, help="image encoder; the scale's first if not given")
     parser.add_argument("--seeds", type=PositiveInt, default=3, help="repetitions: seeds 0, 1, …")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Scale:
         Raises:
             AvsegError: this scale has none.
         """
-        path = FOLDER / self.config.format(subset=subset, base=base, encoder=encoder)
+        path = Path(normpath(FOLDER / self.config.format(subset=subset, base=base, encoder=encoder)))
         if not path.is_file():
             raise AvsegError(
                 f"The scale {self.name} has no configuration of {base} with {encoder} for {subset}: write {path}."
