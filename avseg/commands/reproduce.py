@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
+from avseg.commands.console import show
 from avseg.commands.learning import quiet_lightning
 from avseg.commands.parser import Parser
 
@@ -82,21 +83,18 @@ def reproduce(options: Any) -> int:
 
 def _print(request: "Request", records: "list[Record]", known: bool) -> None:
     """The table in the terminal; of what was run here also as Markdown and HTML, and whether it is what avseg found."""
-    from rich.console import Console
-
     from avseg.reproduce.definition import read_experiment
     from avseg.reproduce.document import write_documents
-    from avseg.reproduce.scale import read_scale
     from avseg.reproduce.show import to_terminal
     from avseg.reproduce.summary import summarise
     from avseg.reproduce.table import agreement, known_records
 
-    encoder = request.encoder or read_scale(request.scale).encoders[0]
-    summary = summarise(read_experiment(request.table), records, encoder, request.scale)
-    Console().print(to_terminal(summary))
+    summary = summarise(read_experiment(request.table), records, request.image_encoder, request.scale)
+    show(to_terminal(summary))
     if known:
         return
-    for sentence in (agreement(record, known_records()) for record in summary.records):
+    ours = known_records()
+    for sentence in (agreement(record, ours) for record in summary.records):
         if sentence:
             _say(sentence)
     for path in write_documents(summary, request.out / "tables"):
@@ -104,17 +102,13 @@ def _print(request: "Request", records: "list[Record]", known: bool) -> None:
 
 
 def _answer(request: "Request", known: bool) -> int:
-    from rich.console import Console
-
     from avseg.reproduce.hypotheses import answer_hypotheses
     from avseg.reproduce.records import read_records
-    from avseg.reproduce.scale import read_scale
     from avseg.reproduce.show import answers_to_terminal
     from avseg.reproduce.table import known_records
 
-    encoder = request.encoder or read_scale(request.scale).encoders[0]
     records = known_records() if known else read_records(request.out / "results")
-    Console().print(answers_to_terminal(answer_hypotheses(records, encoder, request.scale)))
+    show(answers_to_terminal(answer_hypotheses(records, request.image_encoder, request.scale)))
     return 0
 
 

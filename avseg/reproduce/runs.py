@@ -1,6 +1,5 @@
 """Do the runs that a table needs, and make records of those that are done."""
 
-import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -106,10 +105,8 @@ def _per_video(scores: Scores) -> dict[str, tuple[float, float]]:
 
 
 def _pseudo(file: Path) -> list[dict[str, float]]:
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as text:
-        return [{key: round(float(value), DIGITS) for key, value in row.items()} for row in csv.DictReader(text)]
+    rows = read_metrics(file) if file.is_file() else []
+    return [{key: round(value, DIGITS) for key, value in row.items()} for row in rows]
 
 
 def _config(run: Run) -> dict[str, Any]:

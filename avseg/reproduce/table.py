@@ -39,6 +39,11 @@ class Request:
     out: Path = Path("runs/reproduce")
     overrides: tuple[str, ...] = ()
 
+    @property
+    def image_encoder(self) -> str:
+        """The one that was asked for, or the scale's first."""
+        return self.encoder or read_scale(self.scale).encoders[0]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,7 +75,7 @@ def make_plan(request: Request, say: Say) -> Plan:
         AvsegError: a table, scale, cell or encoder that doesn't exist; data that can't be read or generated.
     """
     experiment, scale = read_experiment(request.table), read_scale(request.scale)
-    encoder = request.encoder or scale.encoders[0]
+    encoder = request.image_encoder
     if request.part is not None:
         shard([], request.part)
     cells = [*experiment.cells, *compared(experiment)]

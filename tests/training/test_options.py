@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from helpers import make_avsbench
+from small_run import small_config
 from torch import Tensor, nn
 
-from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
+from avseg.config import OptimConfig, UFEConfig
 from avseg.models import AVSModel, load
 from avseg.training.run import train
 
@@ -23,21 +24,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(root: Path, out: Path, optim: dict[str, object] | None = None, **run: object) -> dict[str, Tensor]:
     """Weights after one epoch of burn-in and one with distant frames."""
-    config = Config(
-        data=DataConfig(root=str(root)),
-        model=ModelConfig(
-            width=16,
-            dilations=(1, 3),
-            image_encoder="efficientnet_lite0",
-            audio_encoder="cnn",
-            neighbouring_frames=True,
-            options={"matching_weight": 0.1, "initial_gain": 1.0},
-            inputs=InputConfig(image_size=64),
-        ),
-        weights=WeightsConfig(image="none", audio="none", flow="none"),
-        ufe=UFEConfig(distant_frames=True, burn_in=1),
-        optim=OptimConfig(batch_size=2, epochs=2, learning_rate=1e-3, name="adamw"),
-        run=RunConfig(out=str(out), seed=3, accelerator="cpu", progress=False),
+    config = small_config(
+        root,
+        out,
+        UFEConfig(distant_frames=True, burn_in=1),
+        OptimConfig(batch_size=2, epochs=2, learning_rate=1e-3, name="adamw"),
+        workers=None,
     )
     config = dataclasses.replace(
         config, optim=dataclasses.replace(config.optim, **(optim or {})), run=dataclasses.replace(config.run, **run)

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import make_avsbench
+from small_run import small_config
 
-from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
+from avseg.config import OptimConfig, UFEConfig, WeightsConfig
 from avseg.data.avsbench import read_index
 from avseg.data.datamodule import training_data
 from avseg.errors import AvsegError
@@ -33,21 +34,12 @@ def root(tmp_path_factory):
 
 
 def configuration(root, out, ufe=True, epochs=4, **options):
-    return Config(
-        data=DataConfig(root=str(root), workers=0),
-        model=ModelConfig(
-            width=16,
-            dilations=(1, 3),
-            image_encoder="efficientnet_lite0",
-            audio_encoder="cnn",
-            neighbouring_frames=ufe,
-            options={"matching_weight": 0.1, "initial_gain": 1.0},
-            inputs=InputConfig(image_size=64),
-        ),
-        weights=WeightsConfig(image="none", audio="none", flow="none"),
-        ufe=UFEConfig(distant_frames=ufe, burn_in=2, **options),
-        optim=OptimConfig(batch_size=4, epochs=epochs, learning_rate=1e-3, name="adamw", schedule="cosine"),
-        run=RunConfig(out=str(out), seed=3, accelerator="cpu", validate_every=1, progress=False),
+    return small_config(
+        root,
+        out,
+        UFEConfig(distant_frames=ufe, burn_in=2, **options),
+        OptimConfig(batch_size=4, epochs=epochs, learning_rate=1e-3, name="adamw", schedule="cosine"),
+        flow=ufe,
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from helpers import make_avsbench
 from lightning.pytorch.callbacks import Callback
+from small_run import small_config
 
-from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
+from avseg.config import Config, OptimConfig, UFEConfig
 from avseg.evaluation.pseudo import pseudo_quality
 from avseg.models import load
 from avseg.training.logs import read_metrics
@@ -25,21 +26,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def configuration(root: Path, out: Path, **ufe: object) -> Config:
     """Three epochs of two steps, one of them burn-in; two steps to each move of the weights."""
-    return Config(
-        data=DataConfig(root=str(root), workers=0),
-        model=ModelConfig(
-            width=16,
-            dilations=(1, 3),
-            image_encoder="efficientnet_lite0",
-            audio_encoder="cnn",
-            neighbouring_frames=True,
-            options={"matching_weight": 0.1, "initial_gain": 1.0},
-            inputs=InputConfig(image_size=64),
-        ),
-        weights=WeightsConfig(image="none", audio="none", flow="none"),
-        ufe=UFEConfig(distant_frames=True, burn_in=1, **ufe),  # type: ignore[arg-type]
-        optim=OptimConfig(batch_size=2, accumulate=2, epochs=3, learning_rate=1e-2, name="adamw"),
-        run=RunConfig(out=str(out), seed=3, accelerator="cpu", progress=False),
+    return small_config(
+        root,
+        out,
+        UFEConfig(distant_frames=True, burn_in=1, **ufe),  # type: ignore[arg-type]
+        OptimConfig(batch_size=2, accumulate=2, epochs=3, learning_rate=1e-2, name="adamw"),
     )
 
 
