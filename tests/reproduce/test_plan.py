@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from made_up import TABLES
 
 from avseg.data.index import read_index
 from avseg.errors import AvsegError
@@ -119,7 +120,7 @@ def test_factors_multiply_what_the_scale_says(planner: Planner) -> None:
     assert found["controls:compute:0"].config.optim.epochs == round(2.5 * epochs)
 
 
-@pytest.mark.parametrize("table", ["table1", "table3", "table4", "table5", "table6", "controls", "beyond"])
+@pytest.mark.parametrize("table", TABLES)
 def test_every_cell_of_every_table_has_a_configuration(planner: Planner, table: str) -> None:
     for run in runs(planner, table).values():
         burn_in, epochs = run.config.ufe.burn_in, run.config.optim.epochs

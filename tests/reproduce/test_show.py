@@ -2,7 +2,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from made_up import record, records_of
+from made_up import TABLES, record, records_of
 from rich.console import Console, RenderableType
 
 from avseg.reproduce.definition import experiment_names, read_experiment
@@ -29,7 +29,7 @@ def shown(name: str, records: list[Record]) -> str:
     return printed(to_terminal(summarise(read_experiment(name), records, ENCODER, samples=50)), 200)
 
 
-@pytest.mark.parametrize("name", ["beyond", "controls", *(f"table{n}" for n in range(1, 7))])
+@pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("much", [True, False])
 def test_every_table_fits_and_is_whole(name: str, much: bool, records: list[Record]) -> None:
     # A minus, two digits before the point and a wide interval are the widest that a gain can be.
