@@ -306,12 +306,16 @@ def load_config(path: str | Path, *overrides: str) -> Config:
 
     if not Path(path).is_file():
         raise AvsegError(f"{path} does not exist: name a YAML file, such as one of configs/.")
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     add_config_arguments(parser)
     try:
         return config_from_parsed(parser, parser.parse_args([f"--config={path}", *overrides]))
     except ArgumentError as error:
-        raise AvsegError(f"{path}: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split())
+        unknown = text.removeprefix("unrecognized arguments: ")
+        if unknown != text:
+            raise AvsegError(f"{unknown} names no field of a configuration: see avseg train --help.") from error
+        raise AvsegError(f"{path}: {text}") from error
 
 
 def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:

@@ -149,6 +149,8 @@ WRONG = {
     "data synth r --subset s5": "--subset takes s4 or ms3, not s5.",
     "evaluate c": "--data.root is missing: add it.",
     "train --model.widht 3": "--model.widht is not an option here: did you mean --model.width?",
+    "train --optim.epoch 3": "--optim.epoch is not an option here: did you mean --optim.epochs?",
+    "reproduce table5 --pla": "--pla is not an option here: did you mean --plan?",
     "train --model.width abc": "--model.width takes a whole number, not abc.",
     "train --model.width 3.5": "--model.width takes a whole number, not 3.5.",
     "train --ufe.distant_frames maybe": "--ufe.distant_frames takes true or false, not maybe.",

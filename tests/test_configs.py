@@ -1,11 +1,13 @@
 """Every file of configs/ loads, describes a model that can be built, and says what the papers say."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from avseg.config import Config, load_config
+from avseg.errors import AvsegError
 from avseg.models import AVSModel, build
 from avseg.models.motion import MotionBranch
 from avseg.training.task import AVSTask
@@ -67,3 +69,9 @@ def test_a_row_is_what_its_name_says(name: str) -> None:
 def test_all_rows_are_there() -> None:
     assert len(ROWS) == 16
     assert "demo" in FILES
+
+
+@pytest.mark.parametrize("option", ["--optim.epoch=3", "--modle.width=3"])
+def test_an_option_that_no_configuration_has_is_named_and_none_is_guessed(option: str) -> None:
+    with pytest.raises(AvsegError, match=f"^{re.escape(option)} names no field of a configuration"):
+        load_config(FILES["demo"], option)

@@ -73,6 +73,7 @@ class Parser(ArgumentParser):
             usage=f"{command} {usage}",
             description=description,
             formatter_class=_Formatter,
+            allow_abbrev=False,  # a shortened name would change its meaning when an option is added
             **more,
         )
         self.command = command
