@@ -7,7 +7,7 @@ import numpy as np
 from avseg.reproduce.definition import Experiment
 from avseg.reproduce.records import Record
 
-TABLES = ["beyond", "controls", "controls10", *(f"table{n}" for n in range(1, 7))]
+TABLES = ["beyond", "controls", "controls10", "long", *(f"table{n}" for n in range(1, 7))]
 KINDS = ("moving source", "still source", "still source, moving distractor", "seen", "unseen picture")
 
 
