@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from avseg.reproduce.records import Record
     from avseg.reproduce.table import Request
 
-HYPOTHESES = "hypotheses"
-
 
 def reproduce_parser() -> Parser:
-    from avseg.reproduce.definition import experiment_names
+    from avseg.reproduce.definition import experiment_names, protocol_names
     from avseg.reproduce.scale import scale_names
 
-    names = [*experiment_names(), HYPOTHESES]
+    names = [*experiment_names(), *protocol_names()]
     parser = Parser(
         "avseg reproduce",
         "TABLE [options]",
@@ -57,6 +55,7 @@ def reproduce_parser() -> Parser:
 
 
 def reproduce(options: Any) -> int:
+    from avseg.reproduce.definition import protocol_names
     from avseg.reproduce.table import Request, known_records, list_plan, run_table
 
     quiet_lightning()
@@ -71,13 +70,13 @@ def reproduce(options: Any) -> int:
         out=Path(options.out),
         overrides=tuple(f"--{change}" for change in options.set or ()),
     )
-    if options.table == HYPOTHESES:
-        return _answer(request, options.show)
-    if options.plan:
+    if options.table in protocol_names():
+        _answer(request, options.show)
+    elif options.plan:
         for line in list_plan(request):
             _say(line)
-        return 0
-    _print(request, known_records() if options.show else run_table(request, _say), options.show)
+    else:
+        _print(request, known_records() if options.show else run_table(request, _say), options.show)
     return 0
 
 
@@ -101,15 +100,22 @@ def _print(request: "Request", records: "list[Record]", known: bool) -> None:
         _say(f"written: {path}")
 
 
-def _answer(request: "Request", known: bool) -> int:
-    from avseg.reproduce.hypotheses import answer_hypotheses
+def _answer(request: "Request", known: bool) -> None:
+    """The answers to a protocol's questions; of what was run here also as Markdown and a figure."""
+    from avseg.reproduce.document import write_answers
+    from avseg.reproduce.hypotheses import answer_hypotheses, read_hypotheses
     from avseg.reproduce.records import read_records
     from avseg.reproduce.show import answers_to_terminal
     from avseg.reproduce.table import known_records
 
     records = known_records() if known else read_records(request.out / "results")
-    show(answers_to_terminal(answer_hypotheses(records, request.image_encoder, request.scale)))
-    return 0
+    protocol = read_hypotheses(request.table)
+    outcomes = answer_hypotheses(records, request.image_encoder, request.scale, protocol=protocol)
+    show(answers_to_terminal(outcomes))
+    if known:
+        return
+    for path in write_answers(outcomes, request.table, request.out / "tables"):
+        _say(f"written: {path}")
 
 
 def _say(text: str) -> None:

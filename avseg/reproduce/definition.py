@@ -11,6 +11,7 @@ import yaml
 from avseg.errors import AvsegError
 
 FOLDER = Path(str(files("avseg"))) / "experiments"
+PROTOCOLS = FOLDER / "protocol"
 RESULTS = FOLDER / "results"
 """The results that come with avseg: one JSON line a run."""
 
@@ -153,6 +154,11 @@ class Experiment:
 def experiment_names() -> list[str]:
     """The tables that can be asked for."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def protocol_names() -> list[str]:
+    """The questions over several tables that can be asked for; see `avseg.reproduce.hypotheses`."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
 
 
 def read_experiment(name: str) -> Experiment:

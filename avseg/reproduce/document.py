@@ -134,6 +134,20 @@ def write_documents(
     return written
 
 
+def write_answers(outcomes: Outcomes, name: str, folder: str | Path) -> list[Path]:
+    """Write the answers to a protocol's questions: ``NAME.md``, and the figure ``NAME.png`` where there are any.
+
+    Returns:
+        What was written.
+    """
+    path = Path(folder) / f"{name}.md"
+    with whole_file(path) as temporary:
+        temporary.write_text(answers_to_markdown(outcomes, level=1), encoding="utf-8")
+    if not any(one.difference for one in outcomes.outcomes):
+        return [path]
+    return [path, figures.save_picture(figures.answers_figure(outcomes), path.with_suffix(".png"))]
+
+
 def _results(summary: Summary) -> str:
     tables = "".join(_sheet(result_sheet(summary, block)) for block in wording.blocks(summary))
     picture = _figure(figures.arms_figure, summary, "Test mIoU of every seed") if summary.records else ""

@@ -1,4 +1,8 @@
-"""The tests that were written down before anything was run: ``experiments/protocol/hypotheses.yaml``."""
+"""Questions that several tables answer together: the files of ``experiments/protocol/``.
+
+``hypotheses`` are the tests that were written down before anything was run; ``overview`` has UFE's gain in every
+setting.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,10 +15,9 @@ from avseg.errors import AvsegError
 from avseg.evaluation.compare import Difference, holm
 from avseg.reproduce.choose import Place, choose
 from avseg.reproduce.contrast import contrast
-from avseg.reproduce.definition import FOLDER
+from avseg.reproduce.definition import PROTOCOLS
 from avseg.reproduce.records import Record
 
-FILE = FOLDER / "protocol" / "hypotheses.yaml"
 BETTER = "better"
 
 
@@ -25,6 +28,7 @@ class Hypothesis:
     Attributes:
         name: Short.
         label, question: In words.
+        subset: Of its cells: ``s4`` or ``ms3``.
         weights: By ``table:cell``; `BETTER` stands for one of ``choose``.
         choose: The cells of which the one with the higher mean over all seeds and videos is taken.
     """
@@ -32,6 +36,7 @@ class Hypothesis:
     name: str
     label: str
     question: str
+    subset: str
     weights: Mapping[str, float]
     choose: tuple[str, ...] = ()
 
@@ -47,12 +52,11 @@ class Protocol:
 
     Attributes:
         title: In words.
-        subset, protocol, metric: Of all of them.
+        protocol, metric: Of all of them.
         tests: In order; Holm's correction is over all.
     """
 
     title: str
-    subset: str
     protocol: str
     metric: str
     tests: tuple[Hypothesis, ...]
@@ -85,7 +89,7 @@ class Outcomes:
     Attributes:
         protocol: The tests.
         encoder, scale: Of the results.
-        data: What was trained and tested on.
+        data: What was trained and tested on, by subset.
         outcomes: One for each test.
         notes: What was left out, in sentences.
     """
@@ -93,26 +97,28 @@ class Outcomes:
     protocol: Protocol
     encoder: str
     scale: str
-    data: Mapping[str, Any]
+    data: Mapping[str, Mapping[str, Any]]
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...]
 
 
-def read_hypotheses() -> Protocol:
-    """Read ``experiments/protocol/hypotheses.yaml``.
+def read_hypotheses(name: str = "hypotheses") -> Protocol:
+    """Read ``experiments/protocol/NAME.yaml``.
 
     Raises:
         AvsegError: the file is missing or faulty.
     """
+    file = PROTOCOLS / f"{name}.yaml"
     try:
-        values = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        subset = values.pop("subset")
         tests = tuple(
-            Hypothesis(name, **{**given, "choose": tuple(given.get("choose", ()))})
-            for name, given in values.pop("tests").items()
+            Hypothesis(test, **{"subset": subset, **given, "choose": tuple(given.get("choose", ()))})
+            for test, given in values.pop("tests").items()
         )
         return Protocol(tests=tests, **values)
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise AvsegError(f"{FILE} holds no tests ({error}): correct it.") from error
+        raise AvsegError(f"{file} holds no tests ({error}): correct it.") from error
 
 
 def answer_hypotheses(
@@ -123,23 +129,23 @@ def answer_hypotheses(
     protocol: Protocol | None = None,
     samples: int = 10_000,
 ) -> Outcomes:
-    """Answer what was asked beforehand.
+    """Answer the questions of a protocol.
 
     Args:
         records: All results there are.
         encoder: The image encoder whose results are meant.
         scale: The recipe; None takes that of the most runs.
         data: Hashes of the data to take; none takes those of the most runs.
-        protocol: The tests; None reads those that come with avseg.
+        protocol: The tests; None reads those that were written down beforehand.
         samples: Bootstrap samples for each interval.
 
     Raises:
         AvsegError: see `read_hypotheses`, `choose` and `contrast`.
     """
     protocol = protocol or read_hypotheses()
-    places = {_place(name) for test in protocol.tests for name in test.cells}
-    of_subset = [one for one in records if (one.subset, one.protocol) == (protocol.subset, protocol.protocol)]
-    choice = choose(of_subset, places, encoder, scale, data, protocol.protocol)
+    subsets = {_place(name): test.subset for test in protocol.tests for name in test.cells}
+    known = [one for one in records if subsets.get((one.experiment, one.cell)) == one.subset]
+    choice = choose(known, subsets, encoder, scale, data, protocol.protocol)
     cells = {f"{table}:{cell}": found for (table, cell), found in choice.records.items()}
     outcomes = [_outcome(test, cells, protocol.metric, samples) for test in protocol.tests]
     p = holm({one.hypothesis.name: one.difference.p if one.difference else 1.0 for one in outcomes})
@@ -147,7 +153,7 @@ def answer_hypotheses(
         protocol=protocol,
         encoder=encoder,
         scale=choice.scale,
-        data=choice.data.get(protocol.subset, {}),
+        data=choice.data,
         outcomes=tuple(
             Outcome(one.hypothesis, one.difference, p[one.hypothesis.name], one.better, one.missing)
             if one.difference

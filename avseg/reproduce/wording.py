@@ -169,10 +169,10 @@ def remarks(summary: Summary) -> list[str]:
 
 
 def answer_remarks(outcomes: Outcomes) -> list[str]:
-    """What stands below the answers to what was asked beforehand, in sentences."""
+    """What stands below the answers to a protocol's questions, in sentences."""
     found = [
-        f"{data_name(outcomes.data)}, {encoder_name(outcomes.encoder)}, scale “{outcomes.scale}”; "
-        f"{outcomes.protocol.subset.upper()}, {outcomes.protocol.protocol.replace('=', ' = ')}, mIoU."
+        f"{_data_names(outcomes.data) or 'No results'}, {encoder_name(outcomes.encoder)}, scale “{outcomes.scale}”; "
+        f"{outcomes.protocol.protocol.replace('=', ' = ')}, mIoU."
     ]
     found += [
         f"{one.hypothesis.label}: the better one by its mean over all seeds and videos is {one.better}."

@@ -9,7 +9,7 @@ from made_up import TABLES, record, records_of
 from PIL import Image
 
 from avseg.reproduce.definition import experiment_names, read_experiment
-from avseg.reproduce.document import answers_to_markdown, to_html, to_markdown, write_documents
+from avseg.reproduce.document import answers_to_markdown, to_html, to_markdown, write_answers, write_documents
 from avseg.reproduce.figures import arms_figure, gains_figure, pseudo_figure, save_picture, validation_figure
 from avseg.reproduce.hypotheses import answer_hypotheses
 from avseg.reproduce.records import Record
@@ -107,6 +107,16 @@ def test_documents_are_written(records: list[Record], tmp_path: Path) -> None:
 def test_answers_as_markdown(records: list[Record]) -> None:
     text = answers_to_markdown(answer_hypotheses(records, ENCODER, samples=50))
     assert "| Do distant frames help? | DF − neither | +2.40 [+2.40, +2.40] |" in text
+
+
+def test_answers_are_written_with_a_figure_where_there_are_any(records: list[Record], tmp_path: Path) -> None:
+    written = write_answers(answer_hypotheses(records, ENCODER, samples=50), "hypotheses", tmp_path)
+    assert [path.name for path in written] == ["hypotheses.md", "hypotheses.png"]
+    assert "DF − neither" in written[0].read_text(encoding="utf-8")
+    assert Image.open(written[1]).width > 500
+    nothing = write_answers(answer_hypotheses([], ENCODER), "overview", tmp_path / "b")
+    assert [path.name for path in nothing] == ["overview.md"]
+    assert "No results" in nothing[0].read_text(encoding="utf-8")
 
 
 def test_a_dot_for_every_seed_and_the_gain_beside_it(records: list[Record]) -> None:

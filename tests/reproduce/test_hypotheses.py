@@ -2,7 +2,7 @@ import pytest
 from made_up import record
 
 from avseg.evaluation.compare import holm
-from avseg.reproduce.definition import experiment_names, read_experiment
+from avseg.reproduce.definition import experiment_names, protocol_names, read_experiment
 from avseg.reproduce.hypotheses import Outcome, answer_hypotheses, read_hypotheses
 from avseg.reproduce.records import Record
 
@@ -30,13 +30,47 @@ def answers(found: list[Record]) -> dict[str, Outcome]:
 def test_what_was_written_down() -> None:
     protocol = read_hypotheses()
     assert [test.name for test in protocol.tests] == ["nf", "df", "both", "labels"]
-    assert (protocol.subset, protocol.protocol, protocol.metric) == ("s4", "T=1", "miou")
-    for test in protocol.tests:
+    assert {(test.subset, protocol.protocol, protocol.metric) for test in protocol.tests} == {("s4", "T=1", "miou")}
+    assert protocol_names() == ["hypotheses", "overview"]
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_questions_are_about_cells_that_exist(name: str) -> None:
+    assert name not in experiment_names()
+    for test in read_hypotheses(name).tests:
         assert sum(test.weights.values()) == 0
-        for name in test.cells:
-            table, _, cell = name.partition(":")
-            assert read_experiment(table).cell(cell).change.set["data.subset"] == "s4"
-    assert "hypotheses" not in experiment_names()
+        for place in test.cells:
+            table, _, cell = place.partition(":")
+            assert read_experiment(table).cell(cell).change.set["data.subset"] == test.subset
+
+
+def test_the_overview_holds_ufe_against_what_differs_in_nothing_else() -> None:
+    for test in read_hypotheses("overview").tests:
+        changes = {}
+        for place, weight in test.weights.items():
+            table, _, cell = place.partition(":")
+            changes[weight] = read_experiment(table).cell(cell).change
+        switches = ("model.neighbouring_frames", "ufe.distant_frames")
+        assert [[changes[weight].set[switch] for switch in switches] for weight in (1, -1)] == [[True] * 2, [False] * 2]
+        epochs = {weight: change.times.get("optim.epochs") for weight, change in changes.items()}
+        labels = {weight: change.labels for weight, change in changes.items()}
+        assert epochs[1] == epochs[-1]
+        assert labels[1] == labels[-1]
+        assert changes[1].base == changes[-1].base
+
+
+def test_the_overview_answers_for_both_subsets() -> None:
+    gains = {"s4": 0.05, "ms3": 0.02}
+    found = [
+        record(f"table1:{row}/{subset}", seed, level, data={"hash": subset, "counts": {"test": 40}})
+        for subset, gain in gains.items()
+        for row, level in (("tpavi", 0.4), ("tpavi+ufe", 0.4 + gain))
+        for seed in range(3)
+    ]
+    outcomes = answer_hypotheses(found, "efficientnet_lite0", protocol=read_hypotheses("overview"), samples=50)
+    means = {one.hypothesis.name: one.difference.mean for one in outcomes.outcomes if one.difference}
+    assert means == pytest.approx(gains)
+    assert set(outcomes.data) == {"s4", "ms3"}
 
 
 def test_known_differences_are_found() -> None:
