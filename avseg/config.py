@@ -51,8 +51,9 @@ class ModelConfig:
             a saved model never asks the network.
         audio_encoder: ``vggish`` (frozen), or ``cnn``, a small network over log-mel trained with the model.
         neighbouring_frames: Whether the flow branch of Eq. 2 is part of the model.
-        flow_fusion: ``sum`` is Eq. 2 with the refining convolutions starting at zero; ``normalised`` takes L2 norms
-            before and after the sum, as published weights do.
+        flow_fusion: ``gated`` is Eq. 2 with a learnt factor for each scale that starts at zero; ``sum`` has no factor,
+            and its refining convolutions start at zero; ``normalised`` takes L2 norms before and after the sum, as
+            published weights do.
         flow_stages: 1: all four scales read the flow encoder's first stage; 4: scale i reads stage i.
         frames_per_clip: T that the model was trained with.
         threshold: Probability from which a pixel belongs to a mask.
@@ -67,7 +68,7 @@ class ModelConfig:
     image_encoder_config: dict[str, Any] | None = None
     audio_encoder: Literal["vggish", "cnn"] = "vggish"
     neighbouring_frames: bool = False
-    flow_fusion: Literal["sum", "normalised"] = "sum"
+    flow_fusion: Literal["gated", "sum", "normalised"] = "gated"
     flow_stages: Literal[1, 4] = 1
     frames_per_clip: int = 1
     threshold: float = 0.5

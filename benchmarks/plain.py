@@ -83,11 +83,12 @@ class PlainMotion(Plain):
 
     Args:
         source: The flow branch.
-        fusion: ``sum`` or ``normalised``.
+        fusion: As ``model.flow_fusion``.
     """
 
     encoder: PlainFlowEncoder
     refine: nn.ModuleList
+    gain: nn.Parameter
 
     def __init__(self, source: nn.Module, fusion: str):
         super().__init__(source)
@@ -104,13 +105,15 @@ class PlainMotion(Plain):
         if len(motion) == 1:
             motion = motion * 4
         refined = []
-        for image, features, refine in zip(pyramid, motion, self.refine, strict=True):
+        for scale, (image, features, refine) in enumerate(zip(pyramid, motion, self.refine, strict=True)):
             moving = refine(features)
             if moving.shape[-2:] != image.shape[-2:]:
                 moving = F.interpolate(moving, image.shape[-2:], mode="bilinear", align_corners=False)
             if self.fusion == "normalised":
                 image, moving = F.normalize(image, dim=1), F.normalize(moving, dim=1)
                 refined.append(F.normalize(image + moving, dim=1))
+            elif self.fusion == "gated":
+                refined.append(image + self.gain[scale] * moving)
             else:
                 refined.append(image + moving)
         return refined

@@ -69,9 +69,12 @@ class MotionBranch(nn.Module):
     """Eq. 2: ``F_refine_i = F_v_i + Upsample(Refine(F_f))`` for the four scales of an image pyramid.
 
     Args:
-        config: ``width``, ``dilations``, ``flow_stages`` and ``flow_fusion`` count. With ``sum`` the refining
-            convolutions start at zero, so that training starts as the base model; with ``normalised`` image and flow
-            features are divided by their L2 norm over channels before the sum, and the sum after it.
+        config: ``width``, ``dilations``, ``flow_stages`` and ``flow_fusion`` count. With ``gated`` the refined flow of
+            each scale is multiplied by a learnt factor that starts at zero, so that training starts as the base model
+            and flow enters step by step. With ``sum`` the refining convolutions start at zero instead: under an
+            optimiser that moves every weight by its learning rate (Adam), thousands of them grow at once, and at 1e-3
+            flow outweighs the image after 10 steps. With ``normalised`` image and flow features are divided by their
+            L2 norm over channels before the sum, and the sum after it.
         weights: ``flow`` says where the flow encoder's initial weights come from; None builds the architecture alone.
 
     Raises:
@@ -80,14 +83,16 @@ class MotionBranch(nn.Module):
 
     def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
         super().__init__()
-        if config.flow_fusion not in ("sum", "normalised"):
-            raise AvsegError(f"model.flow_fusion is '{config.flow_fusion}': give 'sum' or 'normalised'.")
+        if config.flow_fusion not in ("gated", "sum", "normalised"):
+            raise AvsegError(f"model.flow_fusion is '{config.flow_fusion}': give 'gated', 'sum' or 'normalised'.")
         if config.flow_stages not in (1, 4):
             raise AvsegError(f"model.flow_stages is {config.flow_stages}: give 1 or 4.")
         self.fusion = config.flow_fusion
         self.encoder = FlowEncoder(config.flow_stages)
         channels = self.encoder.channels if config.flow_stages == 4 else self.encoder.channels * 4
         self.refine = nn.ModuleList(PyramidConvolution(item, config.width, config.dilations) for item in channels)
+        if self.fusion == "gated":
+            self.gain = nn.Parameter(torch.zeros(len(channels)))
         if self.fusion == "sum":
             for parameter in self.refine.parameters():
                 nn.init.zeros_(parameter)
@@ -110,13 +115,15 @@ class MotionBranch(nn.Module):
         if len(motion) == 1:
             motion = motion * 4
         refined = []
-        for image, features, refine in zip(pyramid, motion, self.refine, strict=True):
+        for scale, (image, features, refine) in enumerate(zip(pyramid, motion, self.refine, strict=True)):
             assert isinstance(refine, PyramidConvolution)
             height, width = image.shape[-2:]
-            refined.append(self._fuse(image, refine.sampled(features, (height, width))))
+            refined.append(self._fuse(image, refine.sampled(features, (height, width)), scale))
         return refined
 
-    def _fuse(self, image: Tensor, motion: Tensor) -> Tensor:
+    def _fuse(self, image: Tensor, motion: Tensor, scale: int) -> Tensor:
+        if self.fusion == "gated":
+            return torch.addcmul(image, self.gain[scale], motion)
         if self.fusion == "sum":
             return image + motion
         return F.normalize(F.normalize(image, dim=1) + F.normalize(motion, dim=1), dim=1)

@@ -217,9 +217,16 @@ def _times(config: Config, key: str, factor: float) -> int | float:
     return max(1, round(value * factor)) if isinstance(value, int) else value * factor
 
 
+# A default that has changed since runs were first named: what has the new one must not take an old run for its own.
+_FIRST_DEFAULTS = {"flow_fusion": "sum"}
+
+
 def _digest(config: Config, source: Source, seed: int, labels: Sequence[str], start: Run | None) -> str:
     """Of all that decides a result. Fields at their defaults don't count, so that a new option changes no name."""
     values, plain = config.to_dict(), Config().to_dict()
+    plain["model"] |= _FIRST_DEFAULTS
+    if not config.model.neighbouring_frames:
+        del values["model"]["flow_fusion"]
     for section, names in _ELSEWHERE.items():
         for name in names:
             del values[section][name], plain[section][name]

@@ -50,7 +50,7 @@ def small(base: str, encoder: str = "efficientnet_lite0", flow: str | None = Non
         image_encoder_config=ENCODERS[encoder],
         audio_encoder="cnn",
         neighbouring_frames=flow is not None,
-        flow_fusion=flow or "sum",  # type: ignore[arg-type]
+        flow_fusion=flow or "gated",  # type: ignore[arg-type]
         options=dict(FORMER) if base == "avsegformer" else {"initial_gain": 0.7},
         inputs=InputConfig(image_size=SIDE),
         **changes,  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def small(base: str, encoder: str = "efficientnet_lite0", flow: str | None = Non
     model = build(config, RANDOM, seed=3)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
-        if not parameter.any() or name.startswith("motion.refine"):
+        if not parameter.any() or name.startswith(("motion.refine", "motion.gain")):
             parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
     return model.double()
 
@@ -79,7 +79,7 @@ def close(ours: Tensor, reference: Tensor, what: str) -> None:
 
 CASES = [
     ("tpavi", 1, None, "efficientnet_lite0"),
-    ("tpavi", 5, "sum", "efficientnet_lite0"),
+    ("tpavi", 5, "gated", "efficientnet_lite0"),
     ("tpavi", 5, "normalised", "resnet50"),
     ("tpavi", 1, "normalised", "pvt_v2_b5"),
     ("avsegformer", 1, None, "efficientnet_lite0"),
@@ -138,7 +138,7 @@ def test_loss_gradients_and_statistics_are_the_models_in_training(
 
 
 def test_a_reference_shares_nothing_with_its_model_and_needs_nothing_of_it() -> None:
-    model = small("avsegformer", flow="sum")
+    model = small("avsegformer", flow="gated")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     reference = plain(model)
     own = {id(module) for module in reference.modules()}

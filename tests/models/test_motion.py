@@ -28,9 +28,10 @@ def fill(branch: MotionBranch) -> None:
         torch.nn.init.normal_(parameter, std=0.1)
 
 
-def test_sum_starts_as_the_base_model_and_then_learns() -> None:
+@pytest.mark.parametrize("fusion", ["gated", "sum"])
+def test_training_starts_as_the_base_model_and_then_learns(fusion: str) -> None:
     torch.manual_seed(0)
-    branch, flow, maps = MotionBranch(config(), RANDOM), torch.randn(2, 2, 64, 96), pyramid()
+    branch, flow, maps = MotionBranch(config(flow_fusion=fusion), RANDOM), torch.randn(2, 2, 64, 96), pyramid()
     for refined, image in zip(branch(maps, flow), maps, strict=True):
         assert torch.equal(refined, image)
     optimiser = torch.optim.SGD(branch.parameters(), lr=0.1)
@@ -43,14 +44,36 @@ def test_sum_starts_as_the_base_model_and_then_learns() -> None:
         optimiser.step()
 
 
-def test_sum_is_equation_2() -> None:
+@pytest.mark.parametrize("fusion", ["gated", "sum"])
+def test_flow_is_added_as_equation_2_has_it(fusion: str) -> None:
     torch.manual_seed(0)
-    branch, flow, maps = MotionBranch(config(), RANDOM).eval(), torch.randn(2, 2, 64, 96), pyramid()
+    branch, flow, maps = MotionBranch(config(flow_fusion=fusion), RANDOM).eval(), torch.randn(2, 2, 64, 96), pyramid()
     fill(branch)
+    gains = [1.0] * 4
+    if fusion == "gated":
+        gains = [0.5, -1.0, 2.0, 0.1]
+        branch.gain.data = torch.tensor(gains)
     features = branch.encoder(flow)[0]
-    for refined, image, refine in zip(branch(maps, flow), maps, branch.refine, strict=True):
+    for refined, image, refine, gain in zip(branch(maps, flow), maps, branch.refine, gains, strict=True):
         motion = F.interpolate(refine(features), image.shape[-2:], mode="bilinear", align_corners=False)
-        torch.testing.assert_close(refined, image + motion)
+        torch.testing.assert_close(refined, image + gain * motion)
+
+
+@pytest.mark.parametrize(("fusion", "drowned"), [("gated", False), ("sum", True)])
+def test_a_gate_keeps_flow_from_drowning_the_image(fusion: str, drowned: bool) -> None:
+    """Ten steps of Adam at the small scale's learning rate, all of which ask for more of the flow."""
+    torch.manual_seed(0)
+    branch = MotionBranch(ModelConfig(width=48, dilations=(1, 3, 6), flow_fusion=fusion), RANDOM)  # type: ignore[arg-type]
+    optimiser = torch.optim.AdamW(branch.parameters(), lr=1e-3)
+    maps = [torch.randn(2, 48, 64 // stride, 64 // stride) for stride in (4, 8, 16, 32)]
+    flow = torch.randn(2, 2, 64, 64)
+    for _ in range(10):
+        optimiser.zero_grad()
+        (-sum(item.mean() for item in branch(maps, flow))).backward()  # type: ignore[union-attr, operator]
+        optimiser.step()
+    with torch.no_grad():
+        added = [(new - old).norm() / old.norm() for new, old in zip(branch(maps, flow), maps, strict=True)]
+    assert bool(max(added) > 1) == drowned
 
 
 def test_normalised_divides_before_and_after() -> None:

@@ -62,6 +62,15 @@ def test_places_of_several_tables_are_one_run(planner: Planner) -> None:
     assert len(needed([*five.values(), *one.values()])) == len(five) + len(one) - 2
 
 
+def test_how_flow_is_fused_decides_where_there_is_flow(planner: Planner) -> None:
+    fusions = [{"model.flow_fusion": fusion} for fusion in ("gated", "sum", "normalised")]
+    for flow, names in ((True, 3), (False, 1)):
+        asked = [Change(set={"model.neighbouring_frames": flow, **fusion}) for fusion in fusions]
+        found = [planner.run(change, 0).name for change in (*asked, Change(set={"model.neighbouring_frames": flow}))]
+        assert len(set(found)) == names
+        assert found[0] == found[-1]
+
+
 def test_what_decides_a_result_decides_the_name(planner: Planner, avsbench: Path, tmp_path: Path) -> None:
     change = Change(set={"model.neighbouring_frames": True})
     name = planner.run(change, 0).name
