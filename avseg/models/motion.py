@@ -73,8 +73,8 @@ class MotionBranch(nn.Module):
             each scale is multiplied by a learnt factor that starts at zero, so that training starts as the base model
             and flow enters step by step. With ``sum`` the refining convolutions start at zero instead: under an
             optimiser that moves every weight by its learning rate (Adam), thousands of them grow at once, and in
-            AVSegFormer at 1e-3 flow outweighs the image after 10 steps. With ``normalised`` image and flow features are divided by their
-            L2 norm over channels before the sum, and the sum after it.
+            AVSegFormer at 1e-3 flow outweighs the image after 10 steps. With ``normalised`` image and flow features
+            are divided by their L2 norm over channels before the sum, and the sum after it.
         weights: ``flow`` says where the flow encoder's initial weights come from; None builds the architecture alone.
 
     Raises:
