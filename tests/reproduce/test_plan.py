@@ -68,7 +68,7 @@ def test_how_flow_is_fused_decides_where_there_is_flow(planner: Planner) -> None
         asked = [Change(set={"model.neighbouring_frames": flow, **fusion}) for fusion in fusions]
         found = [planner.run(change, 0).name for change in (*asked, Change(set={"model.neighbouring_frames": flow}))]
         assert len(set(found)) == names
-        assert found[0] == found[-1]
+        assert found[1] == found[-1], "the small recipe of TPAVI keeps the sum"
 
 
 def test_what_decides_a_result_decides_the_name(planner: Planner, avsbench: Path, tmp_path: Path) -> None:
