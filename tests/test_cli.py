@@ -150,6 +150,8 @@ WRONG = {
     "evaluate c": "--data.root is missing: add it.",
     "train --model.widht 3": "--model.widht is not an option here: did you mean --model.width?",
     "train --optim.epoch 3": "--optim.epoch is not an option here: did you mean --optim.epochs?",
+    "reproduce table7": "TABLE takes beyond or controls or controls10 or long or table1 or ",
+    "reproduce table5 --scale big": "--scale takes paper or small, not big.",
     "reproduce table5 --pla": "--pla is not an option here: did you mean --plan?",
     "train --model.width abc": "--model.width takes a whole number, not abc.",
     "train --model.width 3.5": "--model.width takes a whole number, not 3.5.",

@@ -129,6 +129,9 @@ def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentP
         return _unknown(f"--{match[1]}", known)
     if match := re.search(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", flat):
         return _missing(match[1] or match[2], parser)
+    if match := re.search(r"argument (\S+): invalid choice: '([^']*)'", flat, re.IGNORECASE):
+        action = known.get(match[1]) or next((a for a in parser._actions if a.metavar == match[1]), None)
+        return f"{match[1]} takes {describe(action)}, not {match[2]}."
     if match := re.search(r"argument (--\S+): expected one argument", flat):
         return f"{match[1]} needs a value: {describe(known.get(match[1]))}."
     if match := re.search(r"File does not exist: '([^']*)'", flat):
