@@ -16,6 +16,7 @@ from avseg.data.clip import LabelledBatch
 from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
+from avseg.files import check_file
 from avseg.models.base import AVSModel, Inputs, evaluation_mode, load, normalise
 
 Protocol = Literal[1, 5]
@@ -74,11 +75,13 @@ def evaluate_checkpoint(
         progress: Whether to draw a progress bar.
 
     Raises:
-        AvsegError: no model or no clips there, or they don't fit together.
+        AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
     """
     from avseg.data.datamodule import evaluation_clips
     from avseg.evaluation.diagnostics import diagnose, read_scenes
 
+    if out is not None:
+        check_file(out)
     model = load(checkpoint)
     given = flow if model.config.neighbouring_frames else "none"
     clips: Iterable[LabelledBatch] = evaluation_clips(root, subset, split, model.config.inputs, workers, flow=given)
