@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.strerror is None:
             raise
-        return _fail(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}.")
+        return _fail(_told(error))
 
 
 def _run(arguments: list[str]) -> int:
@@ -131,8 +131,14 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
+def _told(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename and os.path.isfile(error.filename):
+        return f"{error.filename} is a file, and a folder is needed there: name another."
+    return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
+
+
 def _fail(sentence: str) -> int:
-    sys.stderr.write(f"avseg: error: {sentence}\n")
+    sys.stderr.write(f"avseg: error: {sentence.removesuffix('.')}.\n")
     return FAILED
 
 

@@ -4,6 +4,7 @@ Every section is a dataclass of plain values: ``avseg train --config FILE --mode
 ``Config(model=ModelConfig(width=128))`` is the same in Python. Importing this module imports nothing heavy.
 """
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -316,6 +317,10 @@ def load_config(path: str | Path, *overrides: str) -> Config:
         unknown = text.removeprefix("unrecognized arguments: ")
         if unknown != text:
             raise AvsegError(f"{unknown} names no field of a configuration: see avseg train --help.") from error
+        wrong = re.search(r'Parser key "([^"]+)"', text)
+        typed = [change for change in overrides if wrong and change.startswith(f"--{wrong[1]}=")]
+        if typed:
+            raise AvsegError(f"{typed[-1]} has a value of the wrong kind: see avseg train --help.") from error
         raise AvsegError(f"{path}: {text}") from error
 
 

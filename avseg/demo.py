@@ -13,7 +13,7 @@ import yaml
 
 from avseg.config import Config, load_config
 from avseg.errors import AvsegError
-from avseg.files import write_json
+from avseg.files import check_file, write_json
 
 if TYPE_CHECKING:
     from avseg.data.synthetic import BenchmarkInfo
@@ -86,9 +86,10 @@ def run_demo(
         seed, base, objects, videos, val, test, overrides: See `Demo`.
 
     Raises:
-        AvsegError: objects that cannot be had, or a folder that holds something else.
+        AvsegError: objects that cannot be had, too few videos, or a folder that holds something else.
     """
     demo = Demo(Path(out), seed, base, objects, videos, val, test, tuple(overrides))
+    _check(demo)
     configs = {arm: demo.config(arm) for arm in ("baseline", "ufe")}
     benchmark = write_videos(demo)
     prepare_videos(demo)
@@ -104,6 +105,16 @@ def run_demo(
     write_json(demo.out / "summary.json", summary)
     show(demo, evaluations)
     return summary
+
+
+def _check(demo: Demo) -> None:
+    """Before anything is downloaded."""
+    check_file(demo.out / "summary.json")
+    if demo.val + demo.test >= demo.videos:
+        raise AvsegError(
+            f"{demo.videos} videos leave none to train on beside {demo.val} for validation and {demo.test} for "
+            "testing: ask for more with --videos, or for fewer with --val and --test."
+        )
 
 
 def write_videos(demo: Demo) -> "BenchmarkInfo":

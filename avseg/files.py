@@ -10,7 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from avseg.errors import AvsegError
+
 _UMASK = threading.Lock()
+
+
+def check_file(path: str | Path) -> None:
+    """Find out before long work whether its result can have the name ``path``; nothing is written.
+
+    Raises:
+        AvsegError: it names a folder, lies below a file, or where nothing may be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise AvsegError(f"{path} is a folder, and a file is to be written: name a file.")
+    above = next((folder for folder in path.absolute().parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise AvsegError(f"{path} would lie below {above}, which is a file: name a file in a folder.")
+    if above is not None and not os.access(above, os.W_OK):
+        raise AvsegError(f"{path} can't be written, since {above} is read-only: name a file elsewhere.")
 
 
 @contextmanager

@@ -147,9 +147,13 @@ WRONG = {
     "segment v --checkpoint c --out": "--out needs a value: a name or text.",
     "data synth r --videos many": "--videos takes a whole number of 1 or more, not many.",
     "data synth r --subset s5": "--subset takes s4 or ms3, not s5.",
+    "app --max-seconds 0": "--max-seconds takes a number above 0, not 0.",
+    "compare a.json": "B.json is missing: add it.",
     "evaluate c": "--data.root is missing: add it.",
     "train --model.widht 3": "--model.widht is not an option here: did you mean --model.width?",
     "train --optim.epoch 3": "--optim.epoch is not an option here: did you mean --optim.epochs?",
+    "reproduce table7": "TABLE takes beyond or controls or controls10 or long or table1 or ",
+    "reproduce table5 --scale big": "--scale takes paper or small, not big.",
     "reproduce table5 --pla": "--pla is not an option here: did you mean --plan?",
     "train --model.width abc": "--model.width takes a whole number, not abc.",
     "train --model.width 3.5": "--model.width takes a whole number, not 3.5.",
@@ -187,6 +191,16 @@ def test_a_wrong_configuration_file_is_named(
     file.write_text(yaml)
     avseg("train", "--config", file, code=2)
     assert capsys.readouterr().err.splitlines()[0] == f"avseg: error: {file}: {sentence}"
+
+
+def test_a_file_whose_name_begins_with_a_dash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-clip.mp4").touch()
+    avseg("segment", "-clip.mp4", code=2)
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said == "avseg: error: -clip.mp4 looks like an option: write ./-clip.mp4 for the file of that name."
 
 
 # ---- Failures on the way ----

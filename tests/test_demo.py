@@ -29,3 +29,23 @@ def test_a_base_model_without_a_demo_is_told(tmp_path: Path) -> None:
     with pytest.raises(AvsegError, match="no demo of 'third': choose tpavi or avsegformer"):
         run_demo(tmp_path / "demo", base="third")
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "videos", "said"),
+    [
+        ("demo", 80, "80 videos leave none to train on beside 20 for validation and 60 for testing: ask for more with"),
+        ("file", 200, "would lie below .*file, which is a file"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_downloaded(
+    out: str, videos: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*given: object) -> None:
+        raise AssertionError("began to download")
+
+    monkeypatch.setattr("avseg.data.stamps.stamps_if_any", download)
+    (tmp_path / "file").touch()
+    with pytest.raises(AvsegError, match=said):
+        run_demo(tmp_path / out, videos=videos)
+    assert not (tmp_path / "demo").exists()

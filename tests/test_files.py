@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from avseg.files import whole_file
+from avseg.errors import AvsegError
+from avseg.files import check_file, whole_file
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
@@ -44,3 +45,14 @@ def test_threads_leave_the_process_s_permissions_alone(tmp_path: Path, monkeypat
         now = real(before)
     assert now == 0o027
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_a_name_that_no_file_can_have_is_told_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_file(tmp_path / "file")
+    check_file(tmp_path / "new" / "below" / "file.json")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(AvsegError, match="is a folder, and a file is to be written: name a file"):
+        check_file(tmp_path)
+    with pytest.raises(AvsegError, match=r"file/x\.json would lie below .*file, which is a file"):
+        check_file(tmp_path / "file" / "x.json")

@@ -77,7 +77,9 @@ def serve(options: Options, started: Callable[[str], None] | None = None) -> Non
         models = Models(options.device)
         if options.model is not None:
             if not Path(options.model).exists():
-                raise AvsegError(f"{options.model} does not exist: give the folder of a trained model with --model.")
+                raise AvsegError(
+                    f"{options.model} does not exist: give the folder of a trained model with --checkpoint."
+                )
             models(Path(options.model))
         import uvicorn
 

@@ -37,7 +37,7 @@ def bench_parser() -> Parser:
         type=str,
         metavar="OPTION,...",
         default="eager",
-        help="ways to run a model, compared: eager, channels_last, bf16, compile, or sums such as bf16+compile",
+        help="ways to run a model, compared: eager, folded, channels_last, bf16, compile, or sums such as bf16+compile",
     )
     parser.add_argument("--json", type=str | None, metavar="FILE", help="also write all numbers there")
     parser.add_argument("--plot", type=str | None, metavar="FILE", help="also draw them, to a .png or .svg")
@@ -50,7 +50,7 @@ def bench(options: Any) -> int:
     from avseg.benchmarks.suite import chosen, run
     from avseg.benchmarks.table import report
     from avseg.benchmarks.timing import Settings
-    from avseg.files import write_json
+    from avseg.files import check_file, write_json
     from avseg.inference import choose_device
 
     only = [] if options.only is None else options.only.split(",")
@@ -59,6 +59,9 @@ def bench(options: Any) -> int:
     check(ways)
     if options.plot is not None:
         check_format(Path(options.plot))
+    for file in (options.json, options.plot):
+        if file is not None:
+            check_file(file)
     device = str(choose_device(options.device))
     keep = None if options.json is None else partial(write_json, Path(options.json))
     result = run(Settings.of(device, options.threads, options.repeats, options.quick, ways, note), only, keep)

@@ -69,7 +69,7 @@ def _lines(title: str, unit: str) -> Callable[[int, int], None]:
 
 def complain(error: Exception) -> None:
     """Tell a failure that doesn't end the command, as `avseg.cli` tells the one that does."""
-    sys.stderr.write(f"avseg: error: {error}\n")
+    sys.stderr.write(f"avseg: error: {str(error).removesuffix('.')}.\n")
     sys.stderr.flush()
 
 

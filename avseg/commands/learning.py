@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from avseg.commands.console import show
+from avseg.commands.console import note, show
 from avseg.commands.parser import Parser
 from avseg.config import add_config_arguments, config_from_parsed
 
@@ -123,6 +123,8 @@ def evaluate(options: Any) -> int:
         workers=options.data.workers,
         flow=options.data.flow,
     )
+    if evaluation.flow == "none" and options.data.flow != "computed":
+        note(f"{options.checkpoint} takes no motion, so --data.flow {options.data.flow} changes nothing.")
     show(scores_table(evaluation))
     if evaluation.diagnostics:
         show(selection_table(evaluation))

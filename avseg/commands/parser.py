@@ -8,6 +8,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -129,6 +130,9 @@ def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentP
         return _unknown(f"--{match[1]}", known)
     if match := re.search(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", flat):
         return _missing(match[1] or match[2], parser)
+    if match := re.search(r"argument (\S+): invalid choice: '([^']*)'", flat, re.IGNORECASE):
+        action = known.get(match[1]) or next((a for a in parser._actions if a.metavar == match[1]), None)
+        return f"{match[1]} takes {describe(action)}, not {match[2]}."
     if match := re.search(r"argument (--\S+): expected one argument", flat):
         return f"{match[1]} needs a value: {describe(known.get(match[1]))}."
     if match := re.search(r"File does not exist: '([^']*)'", flat):
@@ -138,7 +142,7 @@ def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentP
         where = re.search(r"line (\d+)", match[1])
         return f"the file is not YAML that can be read{f' (line {where[1]})' if where else ''}: correct it."
     if match := re.search(r'Parser key "([^"]+)":', flat):
-        option = f"--{match[1]}" if f"--{match[1]}" in known else match[1].upper()
+        option = f"--{match[1]}" if f"--{match[1]}" in known else _name(match[1], parser)
         given = re.search(r"(?:Got value|Given value): (.*)$|Unable to load config ['\"](.*?)['\"]", flat)
         action = known.get(option) or next((a for a in parser._actions if a.dest == match[1]), None)
         text = next(text for text in given.groups() if text is not None) if given else _value_of(option, arguments)
@@ -148,6 +152,8 @@ def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentP
 
 
 def _unknown(option: str, known: dict[str, argparse.Action]) -> str:
+    if option.startswith("-") and Path(option).exists():
+        return f"{option} looks like an option: write ./{option} for the file of that name."
     option = option.split("=")[0]
     if not option.startswith("-"):
         return f"'{option}' is one argument too many: leave it out, or quote names that hold spaces."
@@ -158,11 +164,19 @@ def _unknown(option: str, known: dict[str, argparse.Action]) -> str:
     return f"{option} is not an option here" + (f": did you mean {last.get(near[0], near[0])}?" if near else ".")
 
 
+def _name(dest: str, parser: ArgumentParser) -> str:
+    """What a person types for the argument that is stored as ``dest``: an option, or a place in the usage."""
+    action = next((a for a in parser._actions if a.dest == dest), None)
+    if action is not None and action.option_strings:
+        return action.option_strings[-1]
+    return action.metavar if action is not None and isinstance(action.metavar, str) else dest.upper()
+
+
 def _missing(names: str, parser: ArgumentParser) -> str:
     words = []
     for name in names.replace(",", " ").split():
         action = next((a for a in parser._actions if a.dest == name), None)
-        words.append(f"--{name}" if action is None or action.option_strings else name.upper())
+        words.append(f"--{name}" if action is None or action.option_strings else _name(name, parser))
     return f"{words[0]} is missing: add it." if len(words) == 1 else f"{' and '.join(words)} are missing: add them."
 
 

@@ -102,7 +102,7 @@ def labels(options: Any) -> int:
 
     shares = _shares(options.fractions)
     for path, count in write_label_subsets(options.root, options.subset, shares, options.seed, options.out).items():
-        print(f"{path}: {count} videos")
+        print(f"{path}: {count} video{'s' * (count != 1)}")
     return 0
 
 

@@ -218,7 +218,8 @@ def read_label_subset(path: str | Path, videos: Sequence[Video]) -> set[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise AvsegError(f"data.labelled: {path} cannot be read ({error}); give a text file of names.") from None
+        reason = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
+        raise AvsegError(f"data.labelled: {path} cannot be read ({reason}): give a text file of names.") from None
     names = {line.strip() for line in lines if line.strip()}
     if not names:
         raise AvsegError(f"data.labelled: {path} holds no names; write one training video's name a line.")

@@ -16,6 +16,7 @@ from avseg.data.clip import LabelledBatch
 from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
+from avseg.files import check_file
 from avseg.models.base import AVSModel, Inputs, evaluation_mode, load, normalise
 
 Protocol = Literal[1, 5]
@@ -74,15 +75,16 @@ def evaluate_checkpoint(
         progress: Whether to draw a progress bar.
 
     Raises:
-        AvsegError: no model or no clips there, or they don't fit together.
+        AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
     """
     from avseg.data.datamodule import evaluation_clips
     from avseg.evaluation.diagnostics import diagnose, read_scenes
 
+    if out is not None:
+        check_file(out)
     model = load(checkpoint)
-    clips: Iterable[LabelledBatch] = evaluation_clips(
-        root, subset, split, model.config.inputs, workers, flow=flow if model.config.neighbouring_frames else "none"
-    )
+    given = flow if model.config.neighbouring_frames else "none"
+    clips: Iterable[LabelledBatch] = evaluation_clips(root, subset, split, model.config.inputs, workers, flow=given)
     if progress:
         total = len(clips) if isinstance(clips, Sized) else None
         clips = track(clips, f"Evaluating {Path(checkpoint).name}", total=total, console=Console(stderr=True))
@@ -96,6 +98,8 @@ def evaluate_checkpoint(
         version=__version__,
         scores=scores,
         diagnostics={protocol: diagnose(found, scenes) for protocol, found in scores.items()},
+        flow=given,
+        flow_method=model.config.inputs.flow_method if given in ("computed", "shuffled") else "",
     )
     if out is not None:
         write_evaluation(out, evaluation)
@@ -105,7 +109,8 @@ def evaluate_checkpoint(
 def scores_table(evaluation: Evaluation) -> Table:
     """M_J and M_F in percent, per category and over all videos, side by side for each protocol; 80 columns wide."""
     protocols = list(evaluation.scores)
-    table = Table(title=f"{evaluation.model} on {evaluation.subset} {evaluation.split}", title_justify="left")
+    flow = {"published": ", published flow", "shuffled": ", flow of other videos"}.get(evaluation.flow, "")
+    table = Table(title=f"{evaluation.model} on {evaluation.subset} {evaluation.split}{flow}", title_justify="left")
     table.add_column("category", overflow="fold")
     table.add_column("videos", justify="right")
     for protocol in protocols:

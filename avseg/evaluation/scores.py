@@ -101,6 +101,9 @@ class Evaluation:
         version: The version of avseg that measured.
         scores: By protocol.
         diagnostics: Further findings by protocol (`avseg.evaluation.diagnostics`).
+        flow: The motion that the model was given: ``computed``, ``published`` or ``shuffled``, or ``none`` to a model
+            that takes none. Empty where scores were written before this was.
+        flow_method: How it was computed: ``farneback`` or ``dis``; empty for ``published`` and ``none``.
     """
 
     model: str
@@ -110,6 +113,8 @@ class Evaluation:
     version: str
     scores: dict[str, Scores]
     diagnostics: dict[str, Any]
+    flow: str = ""
+    flow_method: str = ""
 
 
 def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
@@ -126,7 +131,7 @@ def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
                 for video in scores.videos
             ],
         }
-    head = {key: getattr(evaluation, key) for key in ("model", "root", "subset", "split")}
+    head = {key: getattr(evaluation, key) for key in ("model", "root", "subset", "split", "flow", "flow_method")}
     write_json(path, {"format_version": FORMAT_VERSION, "avseg": evaluation.version, **head, "protocols": protocols})
 
 
@@ -143,6 +148,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
                              "evaluate again.")  # fmt: skip
         return Evaluation(
             **{key: str(values[key]) for key in ("model", "root", "subset", "split")},
+            **{key: str(values.get(key, "")) for key in ("flow", "flow_method")},
             version=str(values["avseg"]),
             scores={name: Scores(name, _videos(found["videos"])) for name, found in values["protocols"].items()},
             diagnostics={name: found["diagnostics"] for name, found in values["protocols"].items()},

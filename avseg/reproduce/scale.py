@@ -39,6 +39,13 @@ class Scale:
     threads: int | None = None
     watch: int = 1
 
+    def has(self, encoder: str) -> bool:
+        """Whether there is any configuration with this image encoder, one that somebody added included."""
+        if "{encoder}" not in self.config:
+            return encoder in self.encoders
+        any_of = Path(normpath(FOLDER / self.config.format(subset="*", base="*", encoder=encoder)))
+        return encoder in self.encoders or any(any_of.parent.glob(any_of.name))
+
     def config_file(self, subset: str, base: str, encoder: str) -> Path:
         """The configuration of a base model.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avseg.config import load_config
 from avseg.errors import AvsegError
 from avseg.reproduce.definition import RESULTS, Cell, Experiment, read_experiment
 from avseg.reproduce.plan import Place, Planner, Run, chosen, compared, needed, shard
@@ -41,8 +42,18 @@ class Request:
 
     @property
     def image_encoder(self) -> str:
-        """The one that was asked for, or the scale's first."""
-        return self.encoder or read_scale(self.scale).encoders[0]
+        """The one that was asked for, or the scale's first.
+
+        Raises:
+            AvsegError: the scale has no such encoder.
+        """
+        scale = read_scale(self.scale)
+        if self.encoder is not None and not scale.has(self.encoder):
+            raise AvsegError(
+                f"--encoder: the scale {scale.name} has no encoder '{self.encoder}': choose "
+                f"{' or '.join(scale.encoders)}."
+            )
+        return self.encoder or scale.encoders[0]
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,14 @@ def list_plan(request: Request) -> list[str]:
     if request.root is None and not all(has_generated(scale, subset, folder) for subset in _subsets(cells)):
         seeds = range(request.seeds)
         wanted = chosen(experiment, request.only)
+        for subset, base in {(_subsets([cell])[0], cell.change.base or "tpavi") for cell in wanted}:
+            load_config(scale.config_file(subset, base, request.image_encoder), *request.overrides)
+        if request.part is not None:
+            shard([], request.part)
+            raise AvsegError(
+                f"Which runs are part {request.part} is known once {folder} holds the data, which the first run "
+                "generates: leave out --shard, or give --data.root."
+            )
         return [f"to do  {cell.table} {cell.key}, seed {seed}" for seed in seeds for cell in wanted]
     plan = make_plan(request, lambda line: None)
     return [f"{'done' if run.done else 'to do':<7}{run.name}" for run in plan.runs]
@@ -133,6 +152,16 @@ def collect(plan: Plan) -> list[Record]:
 def known_records(folder: Path = RESULTS) -> list[Record]:
     """The results that come with avseg, of all tables."""
     return read_records(folder)
+
+
+def of_request(records: Sequence[Record], request: Request, seeds: int | None) -> list[Record]:
+    """Those of ``records`` that a table shows: of its cells (`Request.only`) and seeds; None takes every seed.
+
+    Raises:
+        AvsegError: `Request.only` names what isn't there.
+    """
+    cells = {(cell.table, cell.key) for cell in chosen(read_experiment(request.table), request.only)}
+    return [one for one in records if (one.experiment, one.cell) in cells and (seeds is None or one.seed < seeds)]
 
 
 def agreement(record: Record, known: Sequence[Record]) -> str:

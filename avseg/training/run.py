@@ -13,6 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -150,9 +151,24 @@ def _own_start(weights: WeightsConfig, start: AVSModel | None) -> WeightsConfig:
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
-    """The Lightning Trainer of a run; its loggers are attached once the data are known."""
+    """The Lightning Trainer of a run; its loggers are attached once the data are known.
+
+    Raises:
+        AvsegError: the machine lacks the accelerator or as many devices.
+    """
     run = config.run
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        return _trainer(config, callbacks)
+    except MisconfigurationException as error:
+        raise AvsegError(
+            f"run.accelerator {run.accelerator} with run.devices {run.devices} is not to be had here "
+            f"({' '.join(str(error).split()).removesuffix('.')}): give auto for both, or what `avseg doctor` lists."
+        ) from error
+
+
+def _trainer(config: Config, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+    run = config.run
     return pl.Trainer(
         accelerator=run.accelerator,
         devices=run.devices,
@@ -188,11 +204,31 @@ class _Loaders(pl.LightningDataModule):
         return validation_clips(self.data)
 
 
+_LEAST = {
+    "optim.epochs": 1,
+    "optim.batch_size": 1,
+    "optim.accumulate": 1,
+    "optim.weight_decay": 0,
+    "optim.warmup_steps": 0,
+    "optim.clip_norm": 0,
+    "optim.freeze_image_encoder": 0,
+    "ufe.burn_in": 0,
+    "ufe.unsup_weight": 0,
+    "data.workers": 0,
+    "run.nodes": 1,
+    "run.validate_every": 1,
+}
+
+
 def _check(config: Config) -> None:
     if not config.data.root:
         raise AvsegError("data.root is not given: name the folder that holds Single-source/ or Multi-sources/.")
-    if config.optim.epochs < 1 or config.optim.batch_size < 1:
-        raise AvsegError("optim.epochs and optim.batch_size must be at least 1.")
+    for field, least in _LEAST.items():
+        value = attrgetter(field)(config)
+        if value is not None and value < least:
+            raise AvsegError(f"{field} is {value}: give {least} or more.")
+    if config.optim.learning_rate <= 0:
+        raise AvsegError(f"optim.learning_rate is {config.optim.learning_rate}: give a number above 0.")
     if config.ufe.distant_frames and config.ufe.burn_in >= config.optim.epochs:
         raise AvsegError(
             f"ufe.burn_in is {config.ufe.burn_in} of {config.optim.epochs} epochs, so distant frames would never be "

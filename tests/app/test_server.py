@@ -39,7 +39,7 @@ def test_without_gradio_one_sentence_says_how_to_get_it() -> None:
 def test_a_model_that_is_not_there_is_told() -> None:
     done = run("--port", "0", "--checkpoint", "no/such")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.endswith("no/such does not exist: give the folder of a trained model with --model.\n")
+    assert done.stderr.endswith("no/such does not exist: give the folder of a trained model with --checkpoint.\n")
     assert "Traceback" not in done.stderr
 
 

@@ -10,8 +10,9 @@ import torch
 from helpers import make_avsbench
 from rich.console import Console
 from torch import Tensor, nn
-from toy_models import toy
+from toy_models import save_tiny, toy
 
+from avseg.cli import main
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.data.clip import Clip, LabelledBatch, collate
 from avseg.data.datamodule import evaluation_clips
@@ -217,3 +218,34 @@ def test_flow_of_other_videos_is_a_control(data: Path, tmp_path: Path) -> None:
         clips = evaluation_clips(data, "s4", "test", model.config.inputs, flow=flow)  # type: ignore[arg-type]
         assert scores[flow] == evaluate_both(model, clips, "cpu")
     assert scores["computed"] != scores["shuffled"]
+
+
+@pytest.mark.parametrize(
+    ("neighbouring_frames", "flow", "recorded"),
+    [
+        (True, "computed", ("computed", "farneback")),
+        (True, "shuffled", ("shuffled", "farneback")),
+        (False, "shuffled", ("none", "")),
+    ],
+)
+def test_the_flow_that_was_given_is_recorded(
+    neighbouring_frames: bool,
+    flow: str,
+    recorded: tuple[str, str],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    model, file = save_tiny(tmp_path, neighbouring_frames=neighbouring_frames), tmp_path / "scores.json"
+    options = ("--data.workers", "0", "--device", "cpu", "--data.flow", flow, "--json", str(file))
+    assert main(["evaluate", str(model), "--data.root", str(data), *options]) == 0
+    told = capsys.readouterr()
+    assert ("takes no motion, so --data.flow shuffled changes nothing." in told.err) == (recorded[0] == "none")
+    assert ("flow of other videos" in told.out) == (recorded[0] == "shuffled")
+    values = json.loads(file.read_text())
+    assert (values["flow"], values["flow_method"]) == recorded
+    found = read_evaluation(file)
+    assert (found.flow, found.flow_method) == recorded
+    del values["flow"], values["flow_method"]
+    file.write_text(json.dumps(values))
+    assert read_evaluation(file).flow == ""  # written before flow was recorded

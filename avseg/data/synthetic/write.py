@@ -282,7 +282,10 @@ def _share_out(subset: str, videos: int, distant: int, val: int | None, test: in
     share = max(1, round(SHARE * videos)) if videos >= 3 else 0
     val, test = share if val is None else val, share if test is None else test
     if val + test > videos:
-        raise AvsegError(f"{videos} videos cannot hold {val} for validation and {test} for testing: ask for more")
+        raise AvsegError(
+            f"{videos} videos cannot hold {val} for validation and {test} for testing: ask for more videos, or for "
+            "fewer of these."
+        )
     counts = {"train": videos - val - test, "val": val, "test": test}
     return {**counts, "distant": distant} if subset == "ms3" else counts
 

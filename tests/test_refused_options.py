@@ -1,0 +1,68 @@
+"""Options and places that cannot be: one clear sentence before any work is begun."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from avseg.cli import main
+
+TINY = """
+data: {workers: 0}
+model: {width: 16, image_encoder: efficientnet_lite0, audio_encoder: cnn, inputs: {image_size: 64}}
+weights: {image: none, audio: none, flow: none}
+optim: {batch_size: 2, epochs: 1}
+run: {accelerator: cpu}
+"""
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Runs a command that should fail, and gives the one line that it says."""
+
+    def run(*arguments: object) -> str:
+        assert main([str(argument) for argument in arguments]) == 1
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith("avseg: error: ")
+        assert said.endswith(".")
+        return said.removeprefix("avseg: error: ")
+
+    return run
+
+
+@pytest.mark.parametrize("line", ["evaluate model --data.root x --json {there}", "bench --json {there}"])
+def test_where_scores_cannot_go_is_told_before_the_work(
+    line: str, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*given: object, **more: object) -> None:
+        raise AssertionError("began to work")
+
+    monkeypatch.setattr("avseg.evaluation.evaluate.load", work)
+    monkeypatch.setattr("avseg.benchmarks.suite.run", work)
+    said = fails(*line.format(there=tmp_path).split())
+    assert said == f"{tmp_path} is a folder, and a file is to be written: name a file."
+
+
+def test_a_file_where_a_folder_goes(tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "file").touch()
+    said = fails("data", "synth", tmp_path / "file", "--videos", 6)
+    assert said == f"{tmp_path / 'file'} is a file, and a folder is needed there: name another."
+
+
+SETTINGS = {
+    ("--optim.learning_rate", "-1"): "optim.learning_rate is -1.0: give a number above 0.",
+    ("--optim.epochs", "0"): "optim.epochs is 0: give 1 or more.",
+    ("--optim.accumulate", "0"): "optim.accumulate is 0: give 1 or more.",
+    ("--optim.weight_decay", "-1"): "optim.weight_decay is -1.0: give 0 or more.",
+    ("--ufe.burn_in", "-2"): "ufe.burn_in is -2: give 0 or more.",
+    ("--run.validate_every", "0"): "run.validate_every is 0: give 1 or more.",
+    ("--run.accelerator", "mps"): "run.accelerator mps with run.devices auto is not to be had here (",
+}
+
+
+@pytest.mark.parametrize("option", SETTINGS, ids="".join)
+def test_a_setting_that_cannot_be(option: tuple[str, str], tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    given = ("--config", tmp_path / "tiny.yaml", "--data.root", tmp_path, "--run.out", tmp_path / "run")
+    assert fails("train", *given, *option).startswith(SETTINGS[option])
+    assert not (tmp_path / "run").exists()
