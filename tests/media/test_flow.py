@@ -59,6 +59,9 @@ def test_farneback_has_the_parameters_that_published_flow_was_made_with() -> Non
         *grey, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
     )
     assert np.array_equal(farneback(here, there), expected.transpose(2, 0, 1))
+    pair = FramePair(0.0, here, there, 0.040)
+    assert np.array_equal(neighbour_flow(pair), farneback(here, there))
+    assert np.array_equal(neighbour_flow(pair, "dis"), dis(here, there))
 
 
 @pytest.mark.parametrize("method", [farneback, dis])

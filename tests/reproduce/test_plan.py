@@ -137,6 +137,9 @@ def test_factors_multiply_what_the_scale_says(planner: Planner) -> None:
     assert (optim.epochs, optim.learning_rate) == (10, 0.25), "of what the command line says, and to the nearest"
     unchanged = asked.run(Change(times={"optim.epochs": 2}), 0).config.optim
     assert (unchanged.epochs, unchanged.learning_rate) == (14, 0.5)
+    # What the scale says of a subset is where a table's own changes begin.
+    ms3 = [Change(set={"data.subset": "ms3", **more}) for more in ({}, {"optim.epochs": 9})]
+    assert [planner.run(change, 0).config.optim.epochs for change in ms3] == [6, 9]
 
 
 @pytest.mark.parametrize("table", TABLES)

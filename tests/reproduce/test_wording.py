@@ -11,7 +11,7 @@ from avseg.reproduce.definition import read_experiment
 from avseg.reproduce.figures import _mean_by
 from avseg.reproduce.hypotheses import answer_hypotheses
 from avseg.reproduce.records import Record
-from avseg.reproduce.sheets import answers_sheet, diagnostics_sheets, gains_sheet
+from avseg.reproduce.sheets import answers_sheet, diagnostics_sheets, gains_sheet, result_sheet
 from avseg.reproduce.summary import Spread, Summary, summarise
 
 LEVELS = {"none": 0.40, "nf": 0.405, "df": 0.41, "nf+df": 0.5}
@@ -62,6 +62,15 @@ def test_every_gain_stands_under_its_metric_with_its_corrected_p(summary: Summar
             "3",
             "40",
         ]
+
+
+def test_the_table_itself_gives_the_corrected_p(summary: Summary) -> None:
+    (block,) = wording.blocks(summary)
+    rows = result_sheet(summary, block).rows
+    for cell, row in zip(block.cells, rows, strict=True):
+        for gain in cell.gains:
+            assert wording.p_value(gain.p) in row
+            assert any(wording.miou_gain(gain.miou) in text for text in row)
 
 
 def test_answers_give_their_corrected_p() -> None:
