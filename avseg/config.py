@@ -211,7 +211,7 @@ class OptimConfig:
         schedule: ``constant``, or ``cosine`` down to zero at the last step.
         warmup_steps: Steps over which the learning rate rises linearly.
         batch_size: Labelled clips per step on each device, B_l; as many distant clips, B_u.
-        accumulate: Steps whose gradients are summed before weights move.
+        accumulate: Steps whose mean gradient moves the weights once.
         epochs: Passes over the (full) labelled set.
         clip_norm: Largest gradient norm, or None.
         fused: Whether all weights move in one pass of one kernel, where the device has one; rounding differs.

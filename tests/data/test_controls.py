@@ -96,6 +96,10 @@ def test_labelled_frames_as_distant_ones(both: Path, few: str) -> None:
             (item.layout, item.source, item.frames) for item in made.labelled_items
         ]
         assert made.labelled_items == data(both, subset=subset, labelled=labelled).labelled_items
+        steps = range(len(made.distant_items) // 2)
+        orders = [[made.labelled_indices(step), made.distant_indices(made.burn_in_steps + step)] for step in steps]
+        if labelled is None:  # three clips may come in one order by chance
+            assert any(ours != theirs for ours, theirs in orders), "the distant stream has an order of its own"
         for batch in made.loader(made.burn_in_steps, made.burn_in_steps + 4):
             assert batch.distant is not None
             assert batch.distant.masks is None

@@ -183,6 +183,20 @@ def test_label_subsets_are_nested_and_balanced() -> None:
     assert 1 <= half["train"] <= 2
 
 
+def test_a_share_of_labels_is_to_the_nearest_video() -> None:
+    videos = [Video(f"v{i}", "dog", "train" if i < 7 else "val", "s4") for i in range(20)]
+    for share, count in ((0.01, 1), (0.2, 1), (0.25, 2), (0.5, 4), (0.8, 6), (1, 7)):
+        assert len(label_subset(videos, share)) == count, share
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.7, 0.8])
+def test_small_categories_get_their_share_and_no_more(share: float) -> None:
+    counts = {"dog": 30, "rare": 2, "bell": 8}
+    videos = [Video(f"{name}_{i}", name, "train", "s4") for name, count in counts.items() for i in range(count)]
+    found = Counter(name.split("_")[0] for name in label_subset(videos, share))
+    assert all(abs(found[name] - share * count) <= 0.6 for name, count in counts.items()), found
+
+
 def test_label_subsets_depend_on_the_seed_not_on_the_order() -> None:
     videos = _many()
     assert label_subset(videos, 0.25, seed=0) == label_subset(videos[::-1], 0.25, seed=0)

@@ -1,6 +1,7 @@
 """Perturbations act on picture, mask, flow and validity as one."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,15 @@ def test_zooming_out_pads_with_nothing_valid_still_and_background():
     )
 
 
+def test_a_pixel_that_is_partly_padding_is_padding():
+    batch = batch_of()
+    batch.frames.fill_(255)
+    out = perturb.weak(batch, geometry(3, scale=0.7, shift=(0.13, -0.2)))
+    inside = out.frames[out.valid.expand_as(out.frames)]
+    torch.testing.assert_close(inside, torch.ones_like(inside), atol=2e-3, rtol=0)
+    assert 0.4 < out.valid.float().mean() < 0.49
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_flow_stays_true_to_the_picture(seed):
@@ -118,6 +128,44 @@ def test_draws_cover_their_ranges_and_follow_the_seed():
     assert abs(draw.scale.log().median().item()) < 0.05  # log-uniform about 1
     assert (draw.shift.abs() <= (1 - draw.scale).abs()[:, None] + 1e-6).all()
     assert draw.flip.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    moved = draw.shift / (1 - draw.scale).abs()[:, None]
+    for part in (draw.scale < 1, draw.scale > 1):  # anywhere inside the frame, any crop of it
+        assert moved[part].mean(0).abs().max() < 0.05
+        torch.testing.assert_close(moved[part].std(0), torch.full((2,), 3**-0.5), atol=0.02, rtol=0)
+
+
+def test_colours_are_drawn_as_often_and_as_far_as_configured():
+    def draw(**changes):
+        return perturb.draw_colour(4000, PerturbConfig(**changes), torch.Generator().manual_seed(4))
+
+    plain = draw()
+    jittered = plain.contrast != 1
+    assert jittered.float().mean().item() == pytest.approx(0.8, abs=0.03)
+    contrast = plain.contrast[jittered]
+    assert (contrast.min().item(), contrast.max().item()) == pytest.approx((0.5, 1.5), abs=0.01)
+    assert contrast.mean().item() == pytest.approx(1, abs=0.02)
+    # Grey has three rows alike, and everything else that isn't jittered stays as it is.
+    grey = (plain.matrix - plain.matrix[:, :1]).abs().amax((1, 2)) < 1e-6
+    assert grey.float().mean().item() == pytest.approx(0.2, abs=0.03)
+    still = plain.matrix[~grey & ~jittered]
+    assert torch.equal(still, torch.eye(3).expand_as(still))
+    blurred = plain.sigma > 0
+    assert blurred.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    sigma = plain.sigma[blurred]
+    assert (sigma.min().item(), sigma.max().item()) == pytest.approx((0.1, 2.0), abs=0.01)
+
+    alone = {"jitter_probability": 1, "grayscale_probability": 0}
+    bright = draw(jitter=(0.3, 0, 0, 0), **alone).matrix
+    factor = bright[:, 0, 0]
+    torch.testing.assert_close(bright, factor[:, None, None] * torch.eye(3), atol=1e-6, rtol=0)
+    assert (factor.min().item(), factor.max().item()) == pytest.approx((0.7, 1.3), abs=0.01)
+    hue = draw(jitter=(0, 0, 0, 0.25), **alone).matrix
+    turn = torch.atan2((hue[:, 1, 0] - hue[:, 0, 1]) * 3**0.5 / 2, (hue.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2)
+    assert (turn.min().item(), turn.max().item()) == pytest.approx((-math.pi / 2, math.pi / 2), abs=0.01)
+    vivid = draw(jitter=(0, 0, 0.4, 0), **alone).matrix
+    torch.testing.assert_close(vivid.sum(2), torch.ones(4000, 3))  # grey stays grey
+    saturation = vivid[:, 0, 0] - vivid[:, 1, 0]
+    assert (saturation.min().item(), saturation.max().item()) == pytest.approx((0.6, 1.4), abs=0.01)
 
 
 def test_boxes_keep_area_and_aspect():
@@ -128,10 +176,17 @@ def test_boxes_keep_area_and_aspect():
     assert (areas[~boxes.chosen] == 0).all()
     assert areas[boxes.chosen].min() >= 0.015
     assert areas[boxes.chosen].max() <= 0.41
-    for box in boxes.inside[boxes.chosen][:200, 0, 0]:
+    edges = []
+    for box in boxes.inside[boxes.chosen][:, 0, 0]:
         rows, columns = box.any(1).sum().item(), box.any(0).sum().item()
         assert box.sum().item() == rows * columns  # a rectangle
         assert 0.25 <= columns / rows <= 4.0
+        edges.append([box.any(i).int().argmax().item() / max(1, 96 - n) for i, n in ((1, rows), (0, columns))])
+    # From one side of the picture to the other.
+    torch.testing.assert_close(torch.tensor(edges).mean(0), torch.full((2,), 0.5), atol=0.05, rtol=0)
+    tall = replace(config, cutmix_probability=1.0, cutmix_aspect=(0.3, 0.6))
+    for box in perturb.draw_boxes(20, (96, 96), tall, torch.Generator().manual_seed(2)).inside[:, 0, 0]:
+        assert box.any(1).sum() > box.any(0).sum(), "the aspect is width over height"
 
 
 def test_paste_takes_everything_visual_from_the_partner_and_no_sound():
@@ -140,6 +195,10 @@ def test_paste_takes_everything_visual_from_the_partner_and_no_sound():
     boxes = perturb.draw_boxes(4, (SIZE, SIZE), PerturbConfig(cutmix_probability=1.0), torch.Generator().manual_seed(0))
     partner = perturb.roll(weak)
     assert partner.names == ("v3", "v0", "v1", "v2")
+    rolled = perturb.roll(replace(weak, audio=torch.arange(4.0), times=torch.arange(4.0), categories=tuple("abcd")))
+    assert rolled.audio.tolist() == rolled.times.tolist() == [3, 0, 1, 2]
+    assert rolled.categories == ("d", "a", "b", "c")
+    assert torch.equal(rolled.log_mel, weak.log_mel[[3, 0, 1, 2]])
     out = perturb.paste(weak, partner, boxes)
     inside = boxes.inside
     for name in ("frames", "flow", "valid", "masks"):
@@ -164,6 +223,22 @@ def test_colour_leaves_flow_mask_and_padding_alone():
     assert (out.frames - weak.frames).abs().mean() > 0.01
 
 
+def test_contrast_is_about_the_mean_of_each_frame_without_its_padding():
+    batch = batch_of(2, times=2)
+    batch.frames[1] //= 2
+    batch.frames[:, 1] //= 3
+    weak = perturb.weak(batch, geometry(2, scale=0.6))
+    contrast = torch.tensor([0.5, 1.3])
+    out = perturb.strong(weak, Colour(torch.eye(3).expand(2, 3, 3), contrast, torch.zeros(2))).frames
+    for b in range(2):
+        for t in range(2):
+            inside = weak.valid[b, t, 0]
+            pixels = weak.frames[b, t][:, inside]
+            mean = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None]).sum(0).mean()
+            expected = (mean + contrast[b] * (pixels - mean)).clamp(0, 1)
+            torch.testing.assert_close(out[b, t][:, inside], expected, atol=1e-5, rtol=0)
+
+
 def test_grayscale_brightness_and_blur_do_what_they_say():
     batch = batch_of(1)
     n = 1
@@ -171,7 +246,8 @@ def test_grayscale_brightness_and_blur_do_what_they_say():
     plain = perturb.strong(batch, Colour(eye, one, none)).frames
     torch.testing.assert_close(plain, batch.frames.float() / 255, atol=1e-5, rtol=0)
     grey = perturb.strong(batch, Colour(perturb._saturation_matrix(torch.zeros(1)), one, none)).frames
-    assert (grey[:, :, 0] - grey[:, :, 2]).abs().max() < 1e-5
+    luma = (plain * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(2, keepdim=True)
+    torch.testing.assert_close(grey, luma.expand_as(grey), atol=1e-5, rtol=0)
     dark = perturb.strong(batch, Colour(eye * 0.5, one, none)).frames
     torch.testing.assert_close(dark, plain * 0.5, atol=1e-5, rtol=0)
     # Against OpenCV's Gaussian: sigma is given for 224 pixels.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import disc_mask, make_avsbench, write_mp4, write_two_tones
+from helpers import disc_at, disc_mask, make_avsbench, write_mp4, write_two_tones
 from PIL import Image
 
 import avseg.data.jobs as jobs_module
@@ -294,8 +294,11 @@ def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> Non
     assert log_mel.shape == (1, 1, 96, 64)
     loudest = log_mel[0, 0].argmax(dim=1)
     assert loudest[:40].float().mean() < 20 < loudest[-40:].float().mean()
-    image = read_image(layout.image(frames[0]))
+    image = read_image(layout.image(frames[1]))
     assert image.shape == (64, 64, 3)
+    across, down, _ = disc_at(1.5, 4, 64)
+    bright = np.argwhere(image.min(axis=2) > 130).mean(axis=0)
+    assert bright == pytest.approx([down, across], abs=1.5), "the disc where it is after half of three seconds"
     assert read_flow_png(layout.flow(frames[0])).shape == (2, 64, 64)
     assert prepare(tmp_path, "ms3", workers=1, flow_method="dis").written == {"flow": 5 + 2}
     assert read_flow_png(layout.flow(frames[0], "dis")).shape == (2, 64, 64)

@@ -255,8 +255,19 @@ def test_baselines_choose_among_true_objects(s4: Path) -> None:
     assert scores["random_object"].miou == pytest.approx(np.mean([e[0] for e in expected]), abs=1e-6)
     assert scores["largest_object"].miou == pytest.approx(np.mean([e[1] for e in expected]), abs=1e-6)
     assert scores["random_object"].videos == 3
+    for name, column in (("random_object", 0), ("largest_object", 1)):
+        error = np.std([e[column] for e in expected], ddof=1) / np.sqrt(3)
+        assert scores[name].error == pytest.approx(error, abs=1e-6)
     with pytest.raises(AvsegError, match="no generated"):
         baselines(s4, "s4", "nowhere")
+
+
+def test_what_moves_with_the_camera_stands_still() -> None:
+    seen = np.zeros((6, 9), dtype=np.uint8)
+    seen[1:3, 1:3], seen[3:5, 5:8] = 1, 2
+    flow = np.tile(np.array([5.0, -1.0])[:, None, None], (1, 6, 9))
+    flow[:, seen == 1] += np.array([[3.0], [-4.0]])
+    assert motion_energy(flow, seen, 3) == pytest.approx([5, 0, -1]), "the third is out of sight"
 
 
 def test_motion_alone_finds_the_only_mover(tmp_path: Path) -> None:

@@ -43,6 +43,27 @@ def test_interval_widens_with_what_seeds_differ_by() -> None:
     assert shaky.seeds == 6
 
 
+def test_all_seeds_see_the_same_videos() -> None:
+    """What videos differ by is not averaged away by more seeds that score them."""
+    gain = np.random.default_rng(6).normal(0.1, 1, 80)
+    one = paired_difference([scores(np.zeros(80))], [scores(gain)])
+    four = paired_difference([scores(np.zeros(80))] * 4, [scores(gain)] * 4)
+    assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.05)
+    assert four.mean == pytest.approx(one.mean)
+
+
+@pytest.mark.parametrize("samples", [500, 1_700, 10_000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_p_is_two_sided(samples: int, sign: int) -> None:
+    gain = np.random.default_rng(7).normal(0, 1, 400)
+    gain = (gain - gain.mean()) / gain.std()
+    # A mean of one standard error: 31.7 % of means are as far from 0 on either side.
+    found = paired_difference(scores(np.zeros(400)), scores(sign * (gain + 1 / 20)), samples)
+    assert found.p == pytest.approx(0.317, abs=0.05)
+    far = paired_difference(scores(np.zeros(400)), scores(sign * (gain + 5)), samples)
+    assert far.p == pytest.approx(2 / (samples + 1)), "as small as so many samples can tell, and not 0"
+
+
 def test_no_difference_is_no_finding() -> None:
     values = scores(np.random.default_rng(2).normal(0, 1, 50))
     found = paired_difference(values, values)
@@ -105,6 +126,8 @@ def test_files_of_several_seeds(tmp_path: Path) -> None:
     assert found[0].difference.mean == pytest.approx(0.25, abs=0.03)
     assert found[0].candidate - found[0].baseline == pytest.approx(found[0].difference.mean)
     assert found[0].difference.seeds == 3
+    assert found[1].difference.mean == pytest.approx(found[0].difference.mean / 2), "F of these videos is half of mIoU"
+    assert (found[1].baseline, found[1].candidate) == pytest.approx((found[0].baseline / 2, found[0].candidate / 2))
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(comparison_table(found, ("baseline", "ufe")))
     text = console.export_text()

@@ -17,6 +17,7 @@ from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.data.clip import Clip, LabelledBatch, collate
 from avseg.data.datamodule import evaluation_clips
 from avseg.errors import AvsegError
+from avseg.evaluation.diagnostics import diagnose, read_scenes
 from avseg.evaluation.evaluate import evaluate, evaluate_both, evaluate_checkpoint, scores_table, selection_table
 from avseg.evaluation.metrics import FScore, MeanJaccard
 from avseg.evaluation.scores import Evaluation, read_evaluation, write_evaluation
@@ -128,6 +129,7 @@ def test_unlabelled_frames_are_left_out() -> None:
     (video,) = evaluate(Bright(), [replace(batch, valid=valid)], "cpu", 5).videos
     assert video.miou == video.frames[0]
     assert all(math.isnan(score) for score in video.frames[1:])
+    assert video.silent == (False, True, True, True, True)
 
 
 def test_mistakes_are_named() -> None:
@@ -206,6 +208,14 @@ def test_a_saved_model_is_scored_on_a_split(data: Path, tmp_path: Path, neighbou
     # In S4's training split only the first frame has a label.
     (video,) = evaluate_checkpoint(tmp_path / "model", data, "s4", "train", **arguments).scores["T=1"].videos
     assert [math.isnan(score) for score in video.frames] == [False, True, True, True, True]
+
+
+def test_each_protocol_is_diagnosed_by_its_own_scores(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avseg.evaluation.evaluate.load", lambda checkpoint: Bright())
+    found = evaluate_checkpoint("bright", data, "s4", "test", workers=0, progress=False)
+    scenes = read_scenes(data, "s4", "test")
+    assert found.diagnostics == {protocol: diagnose(scores, scenes) for protocol, scores in found.scores.items()}
+    assert found.diagnostics["T=5"] != found.diagnostics["T=1"]
 
 
 def test_flow_of_other_videos_is_a_control(data: Path, tmp_path: Path) -> None:

@@ -99,6 +99,10 @@ def test_invalid_pixels_do_not_count() -> None:
     valid = torch.zeros_like(masks)
     valid[..., 7:40, 3:50] = True
     cut = (slice(None), slice(None), slice(None), slice(7, 40), slice(3, 50))
+    # An object that is seen outside alone is none: its frame is silent.
+    silent = ~masks[cut].flatten(2).any(-1)
+    assert 0 < silent.sum() < silent.numel()
+    masks[..., :7, :] |= silent[:, :, None, None, None]
     assert torch.equal(jaccard_per_frame(logits, masks, valid), jaccard_per_frame(logits[cut], masks[cut]))
     assert torch.equal(f_curve_per_frame(logits, masks, valid), f_curve_per_frame(logits[cut], masks[cut]))
     assert torch.equal(f_score_per_video(logits, masks, valid), f_score_per_video(logits[cut], masks[cut]))

@@ -52,6 +52,18 @@ def test_flow_points_where_the_square_goes(method) -> None:
     assert np.abs(flow[:, 5:25, 5:25]).max() < 0.3
 
 
+def test_farneback_has_the_parameters_that_published_flow_was_made_with() -> None:
+    here, there = square_at(50, 40), square_at(53.4, 37.1)
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (here, there)]
+    expected = cv2.calcOpticalFlowFarneback(
+        *grey, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
+    )
+    assert np.array_equal(farneback(here, there), expected.transpose(2, 0, 1))
+    pair = FramePair(0.0, here, there, 0.040)
+    assert np.array_equal(neighbour_flow(pair), farneback(here, there))
+    assert np.array_equal(neighbour_flow(pair, "dis"), dis(here, there))
+
+
 @pytest.mark.parametrize("method", [farneback, dis])
 def test_flow_refuses_what_are_not_two_frames_of_one_size(method) -> None:
     with pytest.raises(ValueError, match="size"):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.data.clip import LabelledBatch
 from avseg.errors import AvsegError
-from avseg.models import AVSModel, build, load, normalise
+from avseg.models import AVSModel, Prediction, build, load, normalise
 
 RANDOM = WeightsConfig(image="none", audio="none", flow="none")
 
@@ -135,6 +135,14 @@ def test_frozen_audio_encoder_stays_in_evaluation_mode() -> None:
     model.train()
     assert model.training
     assert not any(module.training for module in model.audio_encoder.modules())
+
+
+def test_a_part_of_a_prediction_is_of_the_same_clips_in_everything() -> None:
+    clips, frames = torch.arange(4), torch.arange(4 * 5)
+    aux = {"mask": frames, "maps": [clips, frames], "named": {"sound": clips}}
+    part = Prediction(clips.view(4, 1).expand(4, 5), aux).part(1, 3)
+    assert part.logits[:, 0].tolist() == part.aux["maps"][0].tolist() == part.aux["named"]["sound"].tolist() == [1, 2]
+    assert part.aux["mask"].tolist() == part.aux["maps"][1].tolist() == list(range(5, 15))
 
 
 def test_normalise_is_what_stands_between_clips_and_models() -> None:

@@ -86,6 +86,11 @@ def test_normalised_divides_before_and_after() -> None:
     result = branch(maps, flow)
     for item in result:
         torch.testing.assert_close(item.norm(dim=1), torch.ones_like(item[:, 0]))
+    features = branch.encoder(flow)[0]
+    for item, image, refine in zip(result, maps, branch.refine, strict=True):
+        motion = F.interpolate(refine(features), image.shape[-2:], mode="bilinear", align_corners=False)
+        both = image / image.norm(dim=1, keepdim=True) + motion / motion.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(item, both / both.norm(dim=1, keepdim=True), atol=1e-4, rtol=1e-4)
     louder = branch([10 * item for item in maps], flow)
     torch.testing.assert_close(louder[2], result[2])
     assert not torch.allclose(branch(maps, 0 * flow)[0], result[0])

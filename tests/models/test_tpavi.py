@@ -170,6 +170,22 @@ def test_matching_loss_pools_what_is_predicted() -> None:
     assert logits.grad is None
 
 
+@pytest.mark.parametrize("kind", ["cosine", "kl"])
+def test_matching_loss_is_a_mean_of_stages_over_pixels_that_are_mostly_predicted(kind: str) -> None:
+    torch.manual_seed(0)
+    maps, sounds = torch.rand(2, 1, 1, 6, 2, 2), torch.rand(2, 1, 1, 6)
+    logits = torch.full((1, 1, 1, 4, 4), -8.0)
+    logits[..., :2, :2] = 8.0
+    logits[..., 0, 2:] = torch.tensor([0.0, 2.0])  # of the map's next pixel about a third, in the mean
+    valid = torch.ones_like(logits, dtype=torch.bool)
+    alone = torch.stack([matching_loss(made_up(maps[i], sounds[i], logits), valid, kind) for i in (0, 1)])
+    both = Prediction(logits, {"maps": list(maps), "audio": list(sounds)})
+    torch.testing.assert_close(matching_loss(both, valid, kind), alone.mean())
+    assert alone[0] != alone[1]
+    logits[..., 0, 2:] = -8.0
+    torch.testing.assert_close(matching_loss(both, valid, kind), alone.mean(), rtol=0, atol=0)
+
+
 def test_loss_has_named_terms_and_takes_soft_masks() -> None:
     frames, audio = torch.randn(2, 1, 3, 64, 64), torch.randn(2, 1, 128)
     masks, valid = torch.rand(2, 1, 1, 64, 64), torch.ones(2, 1, 1, 64, 64, dtype=torch.bool)

@@ -1,5 +1,6 @@
 """From places to runs: the right configuration for each, one run for what is the same, parts that share nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ def test_what_decides_a_result_decides_the_name(planner: Planner, avsbench: Path
     name = planner.run(change, 0).name
     elsewhere = Planner(planner.scale, planner.encoder, planner.sources, tmp_path / "else", ("--run.accelerator=auto",))
     assert elsewhere.run(change, 0).name == name
+    other_data = {subset: replace(source, hash="else") for subset, source in planner.sources.items()}
     others = [
         planner.run(change, 1),
         planner.run(Change(), 0),
@@ -83,8 +85,11 @@ def test_what_decides_a_result_decides_the_name(planner: Planner, avsbench: Path
         planner.run(change.then(Change(labels=0.25)), 0),
         planner.run(change.then(Change(start={})), 0),
         Planner(planner.scale, planner.encoder, planner.sources, tmp_path, ("--optim.epochs=7",)).run(change, 0),
+        replace(planner, overrides=("--run.precision=bf16-mixed",)).run(change, 0),
+        replace(planner, sources=other_data).run(change, 0),
     ]
-    assert len({name, *(run.name for run in others)}) == 7
+    # Words and seed are for people: the digest at the end tells runs apart by itself.
+    assert len({found.rpartition("-")[2] for found in (name, *(run.name for run in others))}) == 9
 
 
 def test_fewer_labels_are_nested_subsets_in_files(planner: Planner, avsbench: Path) -> None:
@@ -127,6 +132,14 @@ def test_factors_multiply_what_the_scale_says(planner: Planner) -> None:
     found = runs(planner, "controls")
     epochs = found["table5:none:0"].config.optim.epochs
     assert found["controls:compute:0"].config.optim.epochs == round(2.5 * epochs)
+    asked = replace(planner, overrides=("--optim.epochs=7", "--optim.learning_rate=0.5"))
+    optim = asked.run(Change(times={"optim.epochs": 1.4, "optim.learning_rate": 0.5}), 0).config.optim
+    assert (optim.epochs, optim.learning_rate) == (10, 0.25), "of what the command line says, and to the nearest"
+    unchanged = asked.run(Change(times={"optim.epochs": 2}), 0).config.optim
+    assert (unchanged.epochs, unchanged.learning_rate) == (14, 0.5)
+    # What the scale says of a subset is where a table's own changes begin.
+    ms3 = [Change(set={"data.subset": "ms3", **more}) for more in ({}, {"optim.epochs": 9})]
+    assert [planner.run(change, 0).config.optim.epochs for change in ms3] == [6, 9]
 
 
 @pytest.mark.parametrize("table", TABLES)

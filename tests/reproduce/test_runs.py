@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from avseg.evaluation.scores import Evaluation, Scores, VideoScore, write_evaluation
 from avseg.reproduce.records import Record, read_records, write_records
+from avseg.reproduce.runs import carry_out, records_of
 from avseg.reproduce.scale import read_scale
 from avseg.reproduce.table import Request, agreement, collect, list_plan, make_plan, run_table
 
@@ -62,6 +64,49 @@ def test_a_table_leaves_one_line_a_run_with_what_its_number_rests_on(
         assert record.seconds > 0
         assert {"revision", "torch", "machine", "date"} <= set(record.origin)
         assert str(out) not in json.dumps(record.config)
+
+
+def test_runs_are_tested_as_they_end_on_the_test_split_with_the_flow_they_learnt(
+    avsbench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def evaluate(checkpoint: Path, root: Path, subset: str, split: str, out: Path, **options: object) -> None:
+        asked.append((checkpoint, root, subset, split, out, options["flow"]))
+
+    monkeypatch.setattr("avseg.reproduce.runs.train", lambda config, callbacks: None)
+    monkeypatch.setattr("avseg.reproduce.runs.evaluate_checkpoint", evaluate)
+    plan = make_plan(replace(request(avsbench, tmp_path), table="controls", only=("nf-shuffled",)), lambda line: None)
+    (run,) = plan.runs
+    carry_out([run], plan.scale, lambda line: None)
+    assert run.config.data.flow == "shuffled"
+    assert asked == [(run.folder, avsbench, "s4", "test", run.test_file, "shuffled")]
+
+
+def test_a_record_is_of_the_protocol_that_tables_show(avsbench: Path, tmp_path: Path) -> None:
+    plan = make_plan(request(avsbench, tmp_path), lambda line: None)
+    place = plan.places[0]
+
+    def scores(protocol: str, level: float) -> Scores:
+        rows = [(f"v{i}", level + 0.01 * i, level + 0.5 + 0.01 * i) for i in range(3)]
+        return Scores(protocol, tuple(VideoScore(n, "dog", miou, f, (miou,) * 5, (False,) * 5) for n, miou, f in rows))
+
+    found = {"T=5": scores("T=5", 0.3), "T=1": scores("T=1", 0.2)}
+    diagnostics = {"T=5": {"sounding": {"iou": 0.5}}, "T=1": {"sounding": {"iou": 0.61234567}}}
+    evaluation = Evaluation(str(place.run.folder), "data", "s4", "test", "0.1.0", found, diagnostics)
+    write_evaluation(place.run.test_file, evaluation)
+    origin = {"steps": 4, "seconds": 1.5, "parameters": 7, "seed": 0, "validation": {}, "date": "2026-11-24"}
+    (place.run.folder / "run.json").write_text(json.dumps(origin))
+    rows = "step,epoch,loss,val/miou,val/f_score\n0,0,9,,\n2,0,,0.25,0.5\n4,1,,0.31236,0.6\n"
+    (place.run.folder / "metrics.csv").write_text(rows)
+    (record,) = records_of([place], plan.scale)
+    assert (record.protocol, record.miou, record.f_score) == ("T=1", pytest.approx(0.21), pytest.approx(0.71))
+    assert record.protocols["T=5"] == pytest.approx({"miou": 0.31, "f_score": 0.81})
+    assert record.per_video() == pytest.approx({"dog/v0": 0.2, "dog/v1": 0.21, "dog/v2": 0.22})
+    assert record.per_video("f_score") == pytest.approx({"dog/v0": 0.7, "dog/v1": 0.71, "dog/v2": 0.72})
+    assert record.diagnostics == {"sounding": {"iou": 0.6123}}
+    assert record.validation == [(2, 0.25), (4, 0.3124)]
+    assert (record.steps, record.seconds, record.parameters, record.origin) == (4, 1.5, 7, {"date": "2026-11-24"})
 
 
 def test_what_is_done_is_kept(finished: tuple[Path, list[Record], list[str]], avsbench: Path) -> None:

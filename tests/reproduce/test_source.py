@@ -24,6 +24,10 @@ def test_given_data_are_known_by_their_index(avsbench: Path, tmp_path: Path) -> 
     assert given_source(tmp_path, "s4").hash == source.hash
     write_index(tmp_path, "s4", videos[1:])
     assert given_source(tmp_path, "s4").hash != source.hash
+    # The same videos, one of them validated on rather than trained on.
+    first = next(video for video in videos if video.split == "train")
+    write_index(tmp_path, "s4", [replace(video, split="val") if video == first else video for video in videos])
+    assert given_source(tmp_path, "s4").hash != source.hash
     write_index(tmp_path, "s4", [video for video in videos if video.split != "test"])
     with pytest.raises(AvsegError, match=r"s4_meta_data\.csv lists no test videos"):
         given_source(tmp_path, "s4")

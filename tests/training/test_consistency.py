@@ -9,7 +9,7 @@ from torch import nn
 from avseg.config import ModelConfig, PerturbConfig, UFEConfig
 from avseg.data import perturb
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
-from avseg.models import Prediction
+from avseg.models import Prediction, normalise
 from avseg.training.consistency import (
     Draws,
     EMATeacher,
@@ -104,10 +104,50 @@ def test_eq_5_is_cross_entropy_with_the_soft_mask_over_valid_pixels():
 
 
 def test_confidence_weighs_pixels_by_how_sure_the_teacher_is():
-    logits, valid = torch.zeros(1, 1, 1, 1, 2), torch.ones(1, 1, 1, 1, 2, dtype=torch.bool)
-    pseudo = torch.tensor([0.95, 0.6]).view(1, 1, 1, 1, 2)
+    logits, valid = torch.zeros(1, 1, 1, 1, 3), torch.ones(1, 1, 1, 1, 3, dtype=torch.bool)
+    pseudo = torch.tensor([0.95, 0.6, 0.1]).view(1, 1, 1, 1, 3)
     entropy = torch.log(torch.tensor(2.0))
-    torch.testing.assert_close(consistency(logits, pseudo, valid, 0.8), entropy * 0.75 / 2)
+    # As sure of background as of an object counts alike.
+    torch.testing.assert_close(consistency(logits, pseudo, valid, 0.8), entropy * (0.75 + 0 + 0.5) / 3)
+
+
+def by_hand(model, view, target, weigh=lambda p: torch.ones_like(p)):
+    """Cross-entropy over valid pixels, a clip and a pixel at a time, of a view that is shown to ``model``."""
+    p = model.predict(normalise(view, model.config)).logits.double().sigmoid()
+    rows = []
+    for b in range(len(view)):
+        inside = view.valid[b]
+        q, y = p[b][inside], target[b][inside].double()
+        rows.append((-(y * q.log() + (1 - y) * (1 - q).log()) * weigh(y)).mean())
+    return torch.stack(rows).mean().float()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"student": "joint"}, {"confidence": 0.5}, {"unsup_loss": "base", "unsup_weight": 0.25}], ids=str
+)
+def test_an_iteration_by_hand(options):
+    """The labelled frames' weak view, the distant ones' strong view, and no pixel of padding in any number."""
+    model, batch, perturbs = Recorder(), step(), PerturbConfig(scale=(0.5, 0.9))
+    model.norm = nn.Identity()
+    with torch.no_grad():  # pseudo masks on both sides of one half
+        model.out.weight.mul_(10)
+        model.out.bias.sub_(model.predict(normalise(batch.distant, model.config)).logits.median())
+    ufe, notes, terms = UFEConfig(**options), {}, {}
+    for named in ufe_losses(batch, model, model, ufe, perturbs, Draws.of(0, batch.step), notes):
+        terms.update(named)
+
+    draws = Draws.of(0, batch.step)
+    labelled = perturb.weak(batch.labelled, perturb.draw_geometry(4, perturbs, draws.labelled))
+    torch.testing.assert_close(terms["bce"], by_hand(model, labelled, labelled.masks), atol=1e-5, rtol=1e-4)
+    view = exploit(model, batch.distant, ufe, perturbs, draws.distant)
+    weigh = (lambda y: (torch.maximum(y, 1 - y) - 0.5) / 0.5) if ufe.confidence else torch.ones_like
+    unsup = ufe.unsup_weight * by_hand(model, view.batch, view.pseudo, weigh)
+    name = "unsup_bce" if ufe.unsup_loss == "base" else "unsup"
+    torch.testing.assert_close(terms[name], unsup, atol=1e-5, rtol=1e-4)
+    valid = view.batch.valid
+    assert 0.2 < valid.float().mean() < 0.8
+    assert 0.1 < notes["pseudo/foreground"] < 0.9
+    torch.testing.assert_close(notes["pseudo/foreground"], (view.pseudo[valid] > 0.5).float().mean())
 
 
 def test_burn_in_is_the_supervised_loss_alone():
@@ -155,6 +195,10 @@ def test_pseudo_masks_are_soft_and_carry_no_gradient():
     assert not masks.requires_grad
     assert 0 <= masks.min() < masks.max() <= 1
     assert len(masks.unique()) > 2
+    logits = model.eval().predict(normalise(clips(DistantBatch), model.config)).logits
+    torch.testing.assert_close(masks, 1 / (1 + torch.exp(-logits)))
+    model.train()
+    pseudo_masks(model, clips(DistantBatch))
     assert model.training
     assert model.norm.training
 
@@ -201,9 +245,10 @@ def strong_view(mode, perturbs, count=4, audio=False):
     return model, batch, view
 
 
+@pytest.mark.parametrize("audio", [False, True], ids=["log-mel", "embeddings"])
 @pytest.mark.parametrize("mode", ["mix", "own", "conditional"])
-def test_cutmix_pastes_the_partner_rolled_by_one(mode):
-    model, batch, view = strong_view(mode, boxes_everywhere())
+def test_cutmix_pastes_the_partner_rolled_by_one(mode, audio):
+    model, batch, view = strong_view(mode, boxes_everywhere(), audio=audio)
     own = batch.frames.float() / 255
     partner = own.roll(1, 0)
     took = (view.batch.frames - partner).abs().amax(2, keepdim=True) < 1e-3
@@ -213,10 +258,20 @@ def test_cutmix_pastes_the_partner_rolled_by_one(mode):
     pseudo = pseudo_masks(model, batch)
     heard = batch
     if mode == "conditional":  # the partner's picture under one's own sound
-        heard = replace(batch, log_mel=batch.log_mel.roll(-1, 0))
+        heard = replace(batch, log_mel=batch.log_mel.roll(-1, 0), audio=batch.audio.roll(-1, 0) if audio else None)
     pasted = pseudo_masks(model, heard).roll(1, 0)
     expected = torch.where(took & ~kept, pasted, pseudo)
     torch.testing.assert_close(view.pseudo, expected, atol=5e-3, rtol=0)
+
+
+def test_the_pasted_patch_is_as_strongly_perturbed_as_its_partner():
+    perturbs = PerturbConfig(scale=(1.0, 1.0), flip=0, jitter_probability=1, cutmix_probability=1)
+    (_, batch, whole), (_, _, mixed) = (strong_view(mode, perturbs) for mode in ("none", "own"))
+    strong = whole.batch.frames
+    assert ((strong - batch.frames / 255).abs().flatten(1).mean(1) > 0.02).all()
+    took = (mixed.batch.frames == strong.roll(1, 0)).all(2, keepdim=True)
+    assert (took | (mixed.batch.frames == strong).all(2, keepdim=True)).all()
+    assert took.flatten(1).any(1).all()
 
 
 def test_own_sound_stays_and_mixed_sound_is_both():
@@ -230,6 +285,14 @@ def test_own_sound_stays_and_mixed_sound_is_both():
     gain = gain[partner.exp() > 0.5]  # where the division is well conditioned
     assert gain.min() > 10 ** (-6.5 / 20)
     assert gain.max() < 10 ** (6.5 / 20)
+    _, batch, mixed = strong_view("mix", boxes_everywhere(), count=40)
+    partner = batch.log_mel.roll(1, 0)
+    gain = ((mixed.batch.log_mel.exp() - batch.log_mel.exp()) / (partner.exp() - 0.01)).flatten(1)
+    loudest = partner.flatten(1).argmax(1, keepdim=True)
+    decibels = 20 * gain.gather(1, loudest).log10()
+    assert -6.1 < decibels.min() < -5
+    assert 5 < decibels.max() < 6.1
+    assert decibels.mean().abs() < 1.5
 
 
 def test_only_samples_with_a_box_are_mixed():

@@ -1,6 +1,6 @@
 """Calibration without training: what is scored by choosing among the true objects without listening."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,7 @@ def baselines(
         if progress:
             progress(done, len(records))
     return [
-        Baseline(name, float(np.mean(values)), float(np.std(values) / np.sqrt(len(values))), len(values))
-        for name, values in scores.items()
+        Baseline(name, float(np.mean(values)), _standard_error(values), len(values)) for name, values in scores.items()
     ]
 
 
@@ -87,6 +86,11 @@ def motion_energy(flow: npt.NDArray, seen: npt.NDArray[np.uint8], objects: int) 
     camera = np.median(flow[:, outside], axis=1) if outside.any() else np.zeros(2)
     length = np.hypot(flow[0] - camera[0], flow[1] - camera[1])
     return np.array([length[seen == i + 1].mean() if (seen == i + 1).any() else -1.0 for i in range(objects)])
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of the mean, from the sample standard deviation (n − 1); 0 for one value, which tells nothing of it."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def _score(
