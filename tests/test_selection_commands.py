@@ -56,7 +56,7 @@ def test_labels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     make_avsbench(tmp_path, "s4", {"train": 4, "test": 1}, seconds=0.5)
     avseg("data", "labels", tmp_path, "--fractions", "0.25,0.5", "--seed", 2)
     files = [tmp_path / "labels" / f"s4-labels-{share}-seed2.txt" for share in (25, 50)]
-    assert capsys.readouterr().out == f"{files[0]}: 1 videos\n{files[1]}: 2 videos\n"
+    assert capsys.readouterr().out == f"{files[0]}: 1 video\n{files[1]}: 2 videos\n"
     config = DataConfig(root=str(tmp_path), labelled=str(files[1]))
     items, distant, size = training_items(config, 1, True)
     assert (len(items), len(distant), size) == (2, 2 * 4 + 2 * 5, 4)

@@ -175,17 +175,22 @@ def _trainer(config: Config, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
         num_nodes=run.nodes,
         precision=run.precision,
         max_epochs=config.optim.epochs,
-        check_val_every_n_epoch=run.validate_every,
+        check_val_every_n_epoch=_every(config),
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=True,
-        callbacks=[*callbacks, *_checkpoints(Path(run.out), run.validate_every)],
+        callbacks=[*callbacks, *_checkpoints(Path(run.out), _every(config))],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=run.out,
     )
+
+
+def _every(config: Config) -> int:
+    """Epochs between validations; a run that is shorter is validated when it ends."""
+    return min(config.run.validate_every, config.optim.epochs)
 
 
 class _Loaders(pl.LightningDataModule):

@@ -21,7 +21,7 @@ from avseg.data.avsbench import read_index
 from avseg.data.datamodule import training_data
 from avseg.errors import AvsegError
 from avseg.models import build, load
-from avseg.training.run import StartWarning, _with_embeddings, train
+from avseg.training.run import StartWarning, _with_embeddings, read_run, train
 
 VIDEOS = {"train": 8, "val": 2, "test": 2}
 
@@ -115,7 +115,7 @@ def test_a_killed_run_resumes_bit_for_bit(finished, root, tmp_path):
     out = tmp_path / "killed"
     script = (
         "import sys; sys.path.insert(0, sys.argv[3])\n"
-        "from test_run import configuration; from avseg.training.run import train\n"
+        "from test_run import configuration; from avseg.training.run import read_run, train\n"
         "config = configuration(sys.argv[1], sys.argv[2]); config.run.resume = True; train(config)\n"
     )
     here = Path(__file__).resolve().parent
@@ -209,6 +209,14 @@ def test_the_frozen_image_encoder_stays(root, tmp_path):
     assert not same(start, end)
 
 
+def test_a_run_shorter_than_a_validation_is_away_is_validated_in_the_end(root, tmp_path):
+    config = configuration(root, tmp_path / "short", ufe=False, epochs=1)
+    config.run.validate_every = 10
+    run = train(config)
+    assert read_run(run.folder)["validation"]["val/miou"] >= 0
+    assert same(weights(run.folder / "best"), weights(run.folder))
+
+
 def test_a_loss_that_is_no_number_stops_training_with_a_sentence(root, tmp_path):
     config = configuration(root, tmp_path / "nan", ufe=False, epochs=2)
     config.optim.learning_rate = float("inf")
@@ -282,7 +290,7 @@ def test_two_processes_train_as_one(root, tmp_path):
     """DDP over gloo: every process leaves with the same weights, and they are those of one process's average."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[3])\n"
-        "from test_run import configuration; from avseg.training.run import train\n"
+        "from test_run import configuration; from avseg.training.run import read_run, train\n"
         "config = configuration(sys.argv[1], sys.argv[2]); config.run.devices = 2; config.optim.batch_size = 2\n"
         "train(config)\n"
     )
