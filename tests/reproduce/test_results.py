@@ -8,6 +8,7 @@ from statistics import fmean
 
 import pytest
 
+from avseg.benchmarks.tables import DOCUMENT, tables
 from avseg.evaluation.compare import Difference
 from avseg.reproduce.definition import RESULTS, protocol_names, read_experiment
 from avseg.reproduce.document import to_markdown
@@ -96,3 +97,7 @@ def test_what_comes_with_avseg_can_be_shown(table: str) -> None:
     text = to_markdown(summary)
     for _, gain in summary.gains:
         assert miou_gain(gain.miou) in text
+
+
+def test_the_rendered_tables_are_those_of_the_results() -> None:
+    assert DOCUMENT.read_text() == tables(), "python benchmarks/tables.py renders them again"
