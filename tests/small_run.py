@@ -4,6 +4,15 @@ from pathlib import Path
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig, WeightsConfig
 
+TINY = """
+data: {workers: 0}
+model: {width: 16, image_encoder: efficientnet_lite0, audio_encoder: cnn, inputs: {image_size: 64}}
+weights: {image: none, audio: none, flow: none}
+optim: {batch_size: 2, epochs: 1}
+run: {accelerator: cpu}
+"""
+"""The like as a file, for the command line."""
+
 
 def small_config(
     root: Path,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_avsbench, write_mp4
+from small_run import TINY
 from toy_models import save_tiny
 
 from avseg.cli import main
@@ -17,13 +18,6 @@ from avseg.data.avsbench import Layout, Video
 from avseg.media.video import write_video
 
 Files = dict[Path, bytes]
-TINY = """
-data: {workers: 0}
-model: {width: 16, image_encoder: efficientnet_lite0, audio_encoder: cnn, inputs: {image_size: 64}}
-weights: {image: none, audio: none, flow: none}
-optim: {batch_size: 2, epochs: 1}
-run: {accelerator: cpu}
-"""
 
 
 def files(folder: Path) -> Files:

@@ -4,16 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_run import TINY
 
 from avseg.cli import main
-
-TINY = """
-data: {workers: 0}
-model: {width: 16, image_encoder: efficientnet_lite0, audio_encoder: cnn, inputs: {image_size: 64}}
-weights: {image: none, audio: none, flow: none}
-optim: {batch_size: 2, epochs: 1}
-run: {accelerator: cpu}
-"""
 
 
 @pytest.fixture
