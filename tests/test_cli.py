@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers import make_avsbench
+from small_run import TINY
 from toy_models import save_tiny
 
 from avseg.cli import COMMANDS, main
@@ -20,13 +21,7 @@ from avseg.commands.parser import Parser
 from avseg.config import Config, ModelConfig, load_config
 
 REPOSITORY = Path(__file__).parents[1]
-TINY = """
-data: {workers: 0}
-model: {width: 16, image_encoder: efficientnet_lite0, audio_encoder: cnn, inputs: {image_size: 64}}
-weights: {image: none, audio: none, flow: none}
-optim: {batch_size: 2, epochs: 2}
-run: {accelerator: cpu}
-"""
+TWO_EPOCHS = TINY.replace("epochs: 1", "epochs: 2")
 
 
 def avseg(*arguments: object, code: int = 0) -> None:
@@ -242,7 +237,7 @@ def test_from_raw_videos_to_a_segmented_one(
 ) -> None:
     root, run = tmp_path / "data", tmp_path / "run"
     make_avsbench(root, "s4")
-    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "tiny.yaml").write_text(TWO_EPOCHS)
 
     avseg("data", "check", root, "--workers", 1, code=1)
     assert re.search(r"s4: \d+ problems\n", capsys.readouterr().out)
