@@ -244,7 +244,7 @@ class RunConfig:
         precision: ``32-true`` or ``bf16-mixed``.
         channels_last: Whether convolutions work on maps whose channels lie together: best for a GPU in bf16.
         compile: Whether the model is compiled (`torch.compile`): minutes at the start, for steps that a GPU should take
-            faster. It compiles the plain formulas, also on a CPU, where the models have better ones of their own.
+            faster.
         validate_every: Epochs between validations; each also writes the checkpoints. A run that is shorter is validated
             when it ends.
         resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one.

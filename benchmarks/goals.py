@@ -53,9 +53,8 @@ def _attention(part: str) -> dict[str, Any]:
     return {"group": "attention", "part": part, "frames": 5, "training": False}
 
 
-def _forward(frames: int, eager: bool) -> dict[str, Any]:
-    rows = {"group": "forward", "model": "tpavi_resnet50", "frames": frames, "batch": (1, 4)}
-    return {**rows, "option": "eager"} if eager else rows
+def _forward(frames: int) -> dict[str, Any]:
+    return {"group": "forward", "model": "tpavi_resnet50", "frames": frames, "batch": (1, 4), "option": "eager"}
 
 
 def _step(model: str | tuple[str, ...], **more: Any) -> dict[str, Any]:
@@ -68,10 +67,8 @@ GOALS = (
     Goal("TPAVI block, T = 5", _attention("block"), field("ratio"), 20),
     Goal("memory of the attention, T = 5", _attention("attention"), memory_times, 50, unit="× less"),
     Goal("flow branch without encoder", {"group": "attention", "part": "flow", "training": False}, field("ratio"), 2.5),
-    Goal("TPAVI ResNet-50 forward, T = 5, eager", _forward(5, True), field("ratio"), 1.8),
-    Goal("TPAVI ResNet-50 forward, T = 1, eager", _forward(1, True), field("ratio"), 1.3),
-    Goal("TPAVI ResNet-50 forward, T = 5, best", _forward(5, False), field("ratio"), 2.5),
-    Goal("TPAVI ResNet-50 forward, T = 1, best", _forward(1, False), field("ratio"), 2.0),
+    Goal("TPAVI ResNet-50 forward, T = 5, eager", _forward(5), field("ratio"), 1.8),
+    Goal("TPAVI ResNet-50 forward, T = 1, eager", _forward(1), field("ratio"), 1.3),
     Goal("UFE step, TPAVI ResNet-50", _step("tpavi_resnet50", **_EAGER), field("ratio"), 1.8),
     Goal("UFE step, AVSegFormer ResNet-50", _step("avsegformer_resnet50", **_EAGER), field("ratio"), 1.6),
     Goal("memory of it, TPAVI", _step("tpavi_resnet50", **_EAGER), memory, 0.6, least=False),

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from avseg.errors import AvsegError
 from avseg.models import AVSModel
-from avseg.models.folding import fold_norms
 
 Context = Callable[[], AbstractContextManager]
 """Makes the context that a model runs in."""
@@ -23,11 +22,6 @@ def _channels_last(model: AVSModel, device: str) -> Context:
     return nullcontext
 
 
-def _folded(model: AVSModel, device: str) -> Context:
-    fold_norms(model, in_place=True)
-    return nullcontext
-
-
 def _bf16(model: AVSModel, device: str) -> Context:
     return lambda: torch.autocast(device.split(":")[0], dtype=torch.bfloat16)
 
@@ -39,7 +33,6 @@ def _compiled(model: AVSModel, device: str) -> Context:
 
 OPTIONS: dict[str, Callable[[AVSModel, str], Context]] = {
     "eager": _eager,
-    "folded": _folded,
     "channels_last": _channels_last,
     "bf16": _bf16,
     "compile": _compiled,

@@ -37,7 +37,7 @@ def bench_parser() -> Parser:
         type=str,
         metavar="OPTION,...",
         default="eager",
-        help="ways to run a model, compared: eager, folded, channels_last, bf16, compile, or sums such as bf16+compile",
+        help="ways to run a model, compared: eager, channels_last, bf16, compile, or sums such as bf16+compile",
     )
     parser.add_argument("--json", type=str | None, metavar="FILE", help="also write all numbers there")
     parser.add_argument("--plot", type=str | None, metavar="FILE", help="also draw them, to a .png or .svg")

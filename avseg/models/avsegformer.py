@@ -12,10 +12,8 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, options_from, register
 from avseg.models.encoders import channels_of
-from avseg.models.enlarged import convolve_enlarged
 from avseg.models.objectives import dice_loss
 from avseg.models.transformer import DecoderLayer, Encoder, QueryGenerator
-from avseg.models.winograd import convolve
 
 _ENCODED = 3  # strides 8, 16 and 32
 
@@ -96,9 +94,7 @@ class MaskFeature(nn.Module):
     def forward(self, finest: Tensor, encoded: Tensor) -> Tensor:
         """``(N, width, h, w)`` and ``(N, width, h/2, w/2)`` -> ``(N, width, h, w)``."""
         coarse = F.interpolate(encoded, finest.shape[-2:], mode="bilinear", align_corners=False)
-        smooth, norm = self.output
-        assert isinstance(smooth, nn.Conv2d)
-        return F.relu(norm(convolve(self.lateral(finest) + coarse, smooth.weight, smooth.bias)), inplace=True)
+        return F.relu(self.output(self.lateral(finest) + coarse), inplace=True)
 
 
 class ChannelMixer(nn.Module):
@@ -158,9 +154,8 @@ class MaskHead(nn.Module):
             x = F.linear(x, layer.weight.flatten(1), layer.bias)
             x = F.relu(x, inplace=True) if rectified else x
         x = (x.view(pixels.shape) + pixels).permute(0, 3, 1, 2)
-        x = convolve(x, self.output1.weight, self.output1.bias)
-        x = convolve_enlarged(x, self.output2.weight, self.output2.bias, factor=4, align_corners=False)
-        logits: Tensor = self.output3(F.relu(x))
+        x = F.interpolate(self.output1(x), scale_factor=4, mode="bilinear", align_corners=False)
+        logits: Tensor = self.output3(F.relu(self.output2(x)))
         return logits
 
     def _first(self, queries: Tensor, pixels: Tensor) -> Tensor:

@@ -7,9 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avseg.models.spectral import convolve_sum
-from avseg.models.winograd import convolve
-
 
 class PyramidConvolution(nn.Module):
     """The sum of dilated 3×3 convolutions that projects one map of an encoder to the pyramid's width.
@@ -28,12 +25,7 @@ class PyramidConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in_channels, h, w)`` -> ``(N, width, h, w)``."""
-        branches = [branch for branch in self.branches if isinstance(branch, nn.Conv2d)]
-        dilations = [branch.dilation[0] for branch in branches]
-        together = convolve_sum(x, [branch.weight for branch in branches], self._bias(), dilations)
-        if together is not None:
-            return together
-        first, *others = [_dilated(branch, x) for branch in branches]
+        first, *others = [_dilated(branch, x) for branch in self.branches if isinstance(branch, nn.Conv2d)]
         return sum(others, start=first)
 
     def _bias(self) -> Tensor:
@@ -85,7 +77,8 @@ def _dilated(branch: nn.Conv2d, x: Tensor) -> Tensor:
     dilation = branch.dilation[0]
     outside = [dilation >= side for side in x.shape[-2:]]
     if not any(outside):
-        return convolve(x, branch.weight, branch.bias, dilation)
+        result: Tensor = branch(x)
+        return result
     rows, columns = (slice(1, 2) if out else slice(None) for out in outside)
     padding = [0 if out else dilation for out in outside]
     return F.conv2d(x, branch.weight[:, :, rows, columns], branch.bias, padding=padding, dilation=dilation)

@@ -12,10 +12,8 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, options_from, register
 from avseg.models.encoders import channels_of
-from avseg.models.enlarged import convolve_enlarged
 from avseg.models.layers import PyramidConvolution
 from avseg.models.objectives import at_least_single, masked_bce, mean_of_labelled
-from avseg.models.winograd import convolve
 
 
 @dataclass
@@ -102,8 +100,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rectified = F.relu(x)
-        hidden = F.relu(convolve(rectified, self.conv1.weight, self.conv1.bias))
-        return rectified + convolve(hidden, self.conv2.weight, self.conv2.bias)
+        refined: Tensor = rectified + self.conv2(F.relu(self.conv1(rectified)))
+        return refined
 
 
 class Path(nn.Module):
@@ -140,8 +138,8 @@ class OutputHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, width, h, w)`` -> ``(N, 1, 4h, 4w)``."""
-        x = convolve_enlarged(x, self.conv1.weight, self.conv1.bias, factor=2, align_corners=True)
-        x = convolve_enlarged(x, self.conv2.weight, self.conv2.bias, factor=2, align_corners=False)
+        x = self.conv1(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
+        x = self.conv2(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
         logits: Tensor = self.conv3(F.relu(x))
         return logits
 
