@@ -10,8 +10,8 @@ from helpers import make_avsbench
 from small_run import small_config
 from torch import Tensor, nn
 
-from avseg.config import OptimConfig, UFEConfig
-from avseg.models import AVSModel, load
+from avseg.config import Config, OptimConfig, UFEConfig
+from avseg.models import AVSModel, build, load
 from avseg.training.run import train
 
 
@@ -22,15 +22,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run_config(root: Path, out: Path) -> Config:
+    """One epoch of burn-in and one with distant frames."""
+    ufe = UFEConfig(distant_frames=True, burn_in=1)
+    optim = OptimConfig(batch_size=2, epochs=2, learning_rate=1e-3, name="adamw")
+    return small_config(root, out, ufe, optim, workers=None)
+
+
 def trained(root: Path, out: Path, optim: dict[str, object] | None = None, **run: object) -> dict[str, Tensor]:
-    """Weights after one epoch of burn-in and one with distant frames."""
-    config = small_config(
-        root,
-        out,
-        UFEConfig(distant_frames=True, burn_in=1),
-        OptimConfig(batch_size=2, epochs=2, learning_rate=1e-3, name="adamw"),
-        workers=None,
-    )
+    """Weights after training."""
+    config = run_config(root, out)
     config = dataclasses.replace(
         config, optim=dataclasses.replace(config.optim, **(optim or {})), run=dataclasses.replace(config.run, **run)
     )
@@ -44,10 +45,13 @@ def plain(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ten
 
 
 def assert_same(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> None:
-    # Adam's first steps move every weight by about the learning rate, also where a gradient is all rounding.
-    differences = torch.cat([(ours[name].float() - item.float()).abs().flatten() for name, item in plain.items()])
-    assert differences.median() < 1e-4
-    assert (differences < 1e-3).float().mean() > 0.9
+    # Adam's first steps move every weight by about the learning rate, also where a gradient is all rounding. So single
+    # weights differ from processor to processor; where all of them together went does not.
+    config = run_config(Path(), Path())
+    start = dict(build(config.model, config.weights, seed=config.run.seed).named_parameters())
+    way, other = (torch.cat([(state[name] - start[name]).flatten() for name in start]) for state in (plain, ours))
+    # 0.97 and more on two kinds of processor; other draws of mirroring give 0.
+    assert torch.cosine_similarity(way, other, dim=0) > 0.9
 
 
 @pytest.mark.parametrize(
