@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from toy_models import tiny_config
 
-from avseg.config import ModelConfig, PerturbConfig, UFEConfig
+from avseg.config import ModelConfig, PerturbConfig, UFEConfig, WeightsConfig
 from avseg.data import perturb
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
-from avseg.models import Prediction, normalise
+from avseg.models import Prediction, build, normalise
 from avseg.training.consistency import (
     Draws,
     EMATeacher,
@@ -63,6 +64,7 @@ def clips(kind, count=4, seed=0):
         flow=torch.randn(count, 1, 2, SIZE, SIZE, generator=g).half(),
         log_mel=torch.randn(count, 1, 1, 96, 64, generator=g).clamp(-4, 4),
         masks=torch.rand(count, 1, 1, SIZE, SIZE, generator=g) > 0.6 if kind is LabelledBatch else None,
+        inside=torch.ones(count, 1, 1, SIZE, SIZE, dtype=torch.bool),
         valid=torch.ones(count, 1, 1, SIZE, SIZE, dtype=torch.bool),
         names=tuple(f"v{i}" for i in range(count)),
         categories=("",) * count,
@@ -322,6 +324,32 @@ def test_a_batch_of_one_and_none_skip_cutmix():
 def test_base_loss_replaces_eq_5_on_request():
     terms, _ = run(Recorder(), step(), UFEConfig(unsup_loss="base", unsup_weight=0.25))
     assert set(terms) == {"bce", "unsup_bce"}
+
+
+@pytest.mark.parametrize("student", ["separate", "joint"])
+@pytest.mark.parametrize("unsup_loss", ["consistency", "base"])
+def test_the_unlabelled_matching_loss_has_a_weight_of_its_own(unsup_loss, student):
+    """As in the authors' S4 scripts of TPAVI: λ (cross-entropy + 0.2 matching), beside 0.5 matching on labels."""
+    found = {}
+    for weight in (None, 0.0, 0.2, 0.4):
+        model = build(tiny_config(neighbouring_frames=True), WeightsConfig("none", "none", "none"), seed=0)
+        torch.manual_seed(0)
+        ufe = UFEConfig(unsup_loss=unsup_loss, student=student, unsup_matching=weight)
+        terms = {}
+        for named in ufe_losses(step(), model, model, ufe, STILL, Draws.of(0, 7)):
+            terms.update({name: term.detach() for name, term in named.items()})
+        found[weight] = terms
+    plain = found[None]
+    assert ("unsup_matching" in plain) == (unsup_loss == "base")
+    assert "unsup_matching" not in found[0.0]
+    torch.testing.assert_close(found[0.4]["unsup_matching"], 2 * found[0.2]["unsup_matching"])
+    assert found[0.2]["unsup_matching"] > 0
+    if unsup_loss == "base":
+        torch.testing.assert_close(found[0.2]["unsup_matching"], 0.4 * plain["unsup_matching"])
+    for terms in found.values():
+        assert {name: terms[name] for name in terms if name != "unsup_matching"} == {
+            name: plain[name] for name in plain if name != "unsup_matching"
+        }
 
 
 def test_moving_average_teacher():
