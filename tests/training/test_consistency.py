@@ -152,6 +152,27 @@ def test_an_iteration_by_hand(options):
     torch.testing.assert_close(notes["pseudo/foreground"], (view.pseudo[valid] > 0.5).float().mean())
 
 
+def test_a_frame_that_does_not_count_is_shown_and_is_in_no_number():
+    model, batch, perturbs, ufe = Recorder(), step(), PerturbConfig(scale=(0.5, 0.9)), UFEConfig(cutmix_audio="none")
+    model.norm = nn.Identity()
+    with torch.no_grad():
+        model.out.bias.sub_(model.predict(normalise(batch.distant, model.config)).logits.median())
+    fewer = replace(batch.distant, valid=batch.distant.valid & (torch.arange(4) > 1).view(4, 1, 1, 1, 1))
+    shown = []
+    for distant in (batch.distant, fewer):
+        model.calls.clear()
+        notes, terms = {}, {}
+        for named in ufe_losses(replace(batch, distant=distant), model, model, ufe, perturbs, Draws.of(0, 7), notes):
+            terms.update(named)
+        shown.append(torch.stack([call["frames"] for call in model.calls]))
+    assert torch.equal(*shown)
+    view = exploit(model, fewer, ufe, perturbs, Draws.of(0, 7).distant)
+    counted = view.batch.valid[2:]
+    torch.testing.assert_close(notes["pseudo/foreground"], (view.pseudo[2:][counted] > 0.5).float().mean())
+    alone = consistency(model.predict(view.inputs(model)).logits[2:], view.pseudo[2:], counted)
+    torch.testing.assert_close(terms["unsup"], ufe.unsup_weight * alone)
+
+
 def test_burn_in_is_the_supervised_loss_alone():
     model = Recorder()
     batch = step(distant=False)
@@ -330,26 +351,20 @@ def test_base_loss_replaces_eq_5_on_request():
 @pytest.mark.parametrize("unsup_loss", ["consistency", "base"])
 def test_the_unlabelled_matching_loss_has_a_weight_of_its_own(unsup_loss, student):
     """As in the authors' S4 scripts of TPAVI: λ (cross-entropy + 0.2 matching), beside 0.5 matching on labels."""
-    found = {}
+    found, matching = [], []
     for weight in (None, 0.0, 0.2, 0.4):
         model = build(tiny_config(neighbouring_frames=True), WeightsConfig("none", "none", "none"), seed=0)
         torch.manual_seed(0)
-        ufe = UFEConfig(unsup_loss=unsup_loss, student=student, unsup_matching=weight)
-        terms = {}
+        ufe, terms = UFEConfig(unsup_loss=unsup_loss, student=student, unsup_matching=weight), {}
         for named in ufe_losses(step(), model, model, ufe, STILL, Draws.of(0, 7)):
             terms.update({name: term.detach() for name, term in named.items()})
-        found[weight] = terms
-    plain = found[None]
-    assert ("unsup_matching" in plain) == (unsup_loss == "base")
-    assert "unsup_matching" not in found[0.0]
-    torch.testing.assert_close(found[0.4]["unsup_matching"], 2 * found[0.2]["unsup_matching"])
-    assert found[0.2]["unsup_matching"] > 0
-    if unsup_loss == "base":
-        torch.testing.assert_close(found[0.2]["unsup_matching"], 0.4 * plain["unsup_matching"])
-    for terms in found.values():
-        assert {name: terms[name] for name in terms if name != "unsup_matching"} == {
-            name: plain[name] for name in plain if name != "unsup_matching"
-        }
+        matching.append(terms.pop("unsup_matching", torch.zeros(())))
+        found.append(terms)
+    assert found == found[:1] * 4, "nothing else changes"
+    own, none, some, twice = matching
+    assert none == 0 < some
+    torch.testing.assert_close(twice, 2 * some)
+    torch.testing.assert_close(own, 2.5 * some if unsup_loss == "base" else none)
 
 
 def test_moving_average_teacher():
