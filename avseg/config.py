@@ -56,7 +56,8 @@ class ModelConfig:
             and its refining convolutions start at zero; ``normalised`` takes L2 norms before and after the sum, as
             published weights do.
         flow_stages: 1: all four scales read the flow encoder's first stage; 4: scale i reads stage i.
-        frames_per_clip: T that the model was trained with.
+        frames_per_clip: T: how many consecutive frames the model sees together, in training and after it; from 1 to
+            the number of frames of the data set's videos.
         threshold: Probability from which a pixel belongs to a mask.
         options: The base model's own settings, checked by the base model.
         inputs: See `InputConfig`.
@@ -183,6 +184,8 @@ class UFEConfig:
         student: ``separate`` labelled and strong passes, or one ``joint`` batch.
         unsup_loss: ``consistency`` (Eq. 5: cross-entropy with the soft pseudo mask) or ``base`` (the base
             model's own loss).
+        unsup_matching: Weight of the base model's matching loss (TPAVI's) in L_unsup; None is what ``unsup_loss`` says:
+            nothing with ``consistency``, ``model.options.matching_weight`` with ``base``.
         cutmix_audio: What the student hears where CutMix pasted a partner: ``mix`` both sounds, ``own`` its own,
             ``conditional`` its own with the partner's pseudo mask predicted under it, ``none`` no CutMix.
         mix_gain_db: The partner's sound is mixed in at ± this many decibels.
@@ -196,6 +199,7 @@ class UFEConfig:
     confidence: float | None = None
     student: Literal["separate", "joint"] = "separate"
     unsup_loss: Literal["consistency", "base"] = "consistency"
+    unsup_matching: float | None = None
     cutmix_audio: Literal["mix", "own", "conditional", "none"] = "mix"
     mix_gain_db: float = 6.0
 

@@ -131,6 +131,7 @@ def _batches(pairs: list[FramePair]) -> Iterator[Batch]:
             flow=torch.zeros(clips, 1, 2, side, side, dtype=torch.float16),
             log_mel=torch.zeros(clips, 1, 1, 96, 64),
             masks=None,
+            inside=torch.ones(clips, 1, 1, side, side, dtype=torch.bool),
             valid=torch.ones(clips, 1, 1, side, side, dtype=torch.bool),
             names=("",) * clips,
             categories=("",) * clips,

@@ -111,6 +111,7 @@ def train_batch(model: AVSModel, count: int, device: str = "cpu") -> TrainBatch:
             "frames": (textured(count, 3, side, seed) * 50 + 120).clamp(0, 255).to(torch.uint8).unsqueeze(1),
             "flow": textured(count, 2, side, seed + 10).half().unsqueeze(1),
             "log_mel": torch.randn(count, 1, 1, 96, 64, generator=torch.Generator().manual_seed(seed)),
+            "inside": torch.ones(count, 1, 1, side, side, dtype=torch.bool),
             "valid": torch.ones(count, 1, 1, side, side, dtype=torch.bool),
             "names": tuple(f"clip{index}" for index in range(count)),
             "categories": ("",) * count,

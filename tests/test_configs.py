@@ -55,9 +55,11 @@ def test_a_row_is_what_its_name_says(name: str) -> None:
     assert (config.weights.image, config.weights.audio) == ("imagenet", "audioset")
     assert config.model.inputs.image_size == 224
     assert config.run.out == f"runs/{name}"
-    if arm == "ufe":  # as the authors' code has it; see docs/architecture.md
+    if arm == "ufe":  # as the authors' code has it; see docs/departures.md
         assert (config.ufe.cutmix_audio, config.model.flow_fusion) == ("own", "normalised")
         assert (config.ufe.unsup_weight, config.model.frames_per_clip) == (0.5, 1)
+        assert config.ufe.unsup_loss == ("base" if base == "avsegformer" else "consistency")
+        assert config.ufe.unsup_matching == (0.2 if (subset, base) == ("s4", "tpavi") else None)
     if (subset, base, arm) in SETTINGS:
         batch, epochs, burn_in, optimiser, rate = SETTINGS[subset, base, arm]
         optim = config.optim

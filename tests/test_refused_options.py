@@ -48,6 +48,12 @@ SETTINGS = {
     ("--optim.accumulate", "0"): "optim.accumulate is 0: give 1 or more.",
     ("--optim.weight_decay", "-1"): "optim.weight_decay is -1.0: give 0 or more.",
     ("--ufe.burn_in", "-2"): "ufe.burn_in is -2: give 0 or more.",
+    (
+        "--model.frames_per_clip",
+        "10",
+    ): "model.frames_per_clip is 10: this data set's videos have 5 frames, so give 1 to 5.",
+    ("--ufe.unsup_matching", "-1"): "ufe.unsup_matching is -1.0: give 0 or more.",
+    ("--model.base=avsegformer", "--ufe.unsup_matching=0.2"): "ufe.unsup_matching weighs a matching loss, which avseg",
     ("--run.validate_every", "0"): "run.validate_every is 0: give 1 or more.",
     ("--run.accelerator", "mps"): "run.accelerator mps with run.devices auto is not to be had here (",
 }

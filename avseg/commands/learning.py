@@ -87,8 +87,8 @@ def evaluate_parser() -> Parser:
     parser = Parser(
         "avseg evaluate",
         "CKPT --data.root ROOT [options]",
-        "Score a model on a split, under T = 5 (a clip's frames together) and T = 1 (each alone): M_J (mIoU) and M_F "
-        "(F-score) as AVSBench defines them, per category and overall.",
+        "Score a model on a split, under T = 5 (a video's frames together), T = 1 (each alone) and the T that it was "
+        "trained with: M_J (mIoU) and M_F (F-score) as AVSBench defines them, per category and overall.",
         "avseg evaluate runs/demo/ufe --data.root runs/demo/data --data.subset s4 \\\n"
         "    --data.split test --json ufe.json",
     )

@@ -31,26 +31,29 @@ def stored_batch(store: Store, items: Sequence[LabelledItem | DistantItem], side
     """
     size = len(items), len(items[0].stills)
     frames, flow = _empty((*size, 3, side, side), torch.uint8), _empty((*size, 2, side, side), torch.float16)
-    log_mel, valid = _empty((*size, *EXAMPLE), torch.float32), _empty((*size, 1, side, side), torch.bool)
+    log_mel = _empty((*size, *EXAMPLE), torch.float32)
+    inside, valid = (_empty((*size, 1, side, side), torch.bool) for _ in range(2))
     masks = _empty((*size, 1, side, side), torch.bool) if kind is LabelledBatch else None
     # Arrays rather than tensors: a tensor's own assignments take several times as long for rows of this size.
-    arrays, counted = (frames.numpy(), flow.numpy(), log_mel.numpy()), valid.numpy()
+    arrays, shown, counted = (frames.numpy(), flow.numpy(), log_mel.numpy()), inside.numpy(), valid.numpy()
     marked = None if masks is None else masks.numpy()
     for b, item in enumerate(items):
         for t, (still, moving) in enumerate(zip(item.stills, item.moving_stills, strict=True)):
             stored = store[still.layout, still.source, still.k]
             moved = stored if moving is still else store[moving.layout, moving.source, moving.k]
-            used = still.k not in item.excluded if marked is None else still.labelled
+            used = still.k not in item.excluded and (still.labelled or marked is None)
             for place, array in zip((stored.frame, moved.flow, stored.log_mel), arrays, strict=True):
                 _copy(place, array[b, t])
-            counted[b, t] = stored.fit.valid() if used and stored.fit.padded else used
+            shown[b, t] = stored.fit.inside() if stored.fit.padded else True
+            counted[b, t] = shown[b, t] if used else False
             if marked is not None:
-                _unpack(stored.mask if used else None, marked[b, t])
+                _unpack(stored.mask if still.labelled else None, marked[b, t])
     return kind(
         frames=frames,
         flow=flow,
         log_mel=log_mel,
         masks=masks,
+        inside=inside,
         valid=valid,
         names=tuple(item.source.name for item in items),
         categories=tuple(item.source.category if isinstance(item.source, Video) else "" for item in items),

@@ -104,7 +104,7 @@ def load_clip(
         flow: See `FlowSource`.
         hidden: Also read the masks that only the generated benchmark has. For diagnostics, never for training.
         labelled: Frames whose masks may be read; None means all published ones. Where none of ``frames`` is among
-            them the clip has no masks, and ``valid`` is False only where padded.
+            them the clip has no masks, and ``valid`` is ``inside``.
 
     Returns:
         A `Clip`; in one with masks ``valid`` is False throughout frames without one.
@@ -182,7 +182,8 @@ def _clip(
     frames = np.stack([fit.image(image) for image in images]).transpose(0, 3, 1, 2)
     still = np.zeros((2, fit.side, fit.side), dtype=np.float32)
     flow = np.stack([still if motion is None else fit.flow(motion) for motion in flows])
-    valid = np.repeat(fit.valid()[None, None], len(images), axis=0)
+    inside = np.repeat(fit.inside()[None, None], len(images), axis=0)
+    valid = inside.copy()
     stacked = None
     if any(mask is not None for mask in masks):
         for row, mask in enumerate(masks):
@@ -194,6 +195,7 @@ def _clip(
         flow=torch.from_numpy(flow.astype(np.float16)),
         log_mel=log_mel,
         masks=None if stacked is None else torch.from_numpy(stacked),
+        inside=torch.from_numpy(inside),
         valid=torch.from_numpy(valid),
         name=name,
         category=category,

@@ -19,7 +19,9 @@ class Clip:
             flow; `avseg.models.normalise` encodes it back to the same grey values.
         log_mel: ``(T, 1, 96, 64)`` float32, VGGish log-mel examples.
         masks: ``(T, 1, H, W)`` bool, the sounding object; None where no frame is labelled.
-        valid: ``(T, 1, H, W)`` bool, False where padded or, in a labelled clip, where a frame has no label.
+        inside: ``(T, 1, H, W)`` bool, the pixels of the picture: False where padded. What lies outside is blank.
+        valid: ``(T, 1, H, W)`` bool, the pixels that losses and scores count: False where padded, in a labelled clip
+            also throughout a frame without a label, and where nothing is to be learnt from a frame that is seen.
         name: The video's name.
         category: What sounds; empty where unknown.
         times: ``(T,)`` float64, seconds from the video's first frame.
@@ -30,6 +32,7 @@ class Clip:
     flow: Tensor
     log_mel: Tensor
     masks: Tensor | None
+    inside: Tensor
     valid: Tensor
     name: str
     category: str
@@ -52,6 +55,7 @@ class Batch:
     flow: Tensor
     log_mel: Tensor
     masks: Tensor | None
+    inside: Tensor
     valid: Tensor
     names: tuple[str, ...]
     categories: tuple[str, ...]
@@ -119,6 +123,26 @@ class TrainBatch:
         return TrainBatch(self.step, self.labelled.pin_memory(), distant)
 
 
+def windows(count: int, length: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """How the frames 1..count of a video are cut into clips of T = ``length``, in one way for all that reads videos.
+
+    Clips follow each other, and the last one reaches back where ``count`` is no multiple of T: of five frames, T = 2
+    gives (1, 2), (3, 4) and (4, 5), T = 3 gives (1, 2, 3) and (3, 4, 5).
+
+    Returns:
+        For each clip its frames, and those among them that an earlier clip has already: they are seen again, for what
+        they tell of the others, and count once.
+
+    Raises:
+        ValueError: T is not in 1..count.
+    """
+    if not 1 <= length <= count:
+        raise ValueError(f"a video of {count} frames has no clips of {length}")
+    starts = [min(start, count - length + 1) for start in range(1, count + 1, length)]
+    clips = [tuple(range(start, start + length)) for start in starts]
+    return [(clip, tuple(k for k in clip if k <= i * length)) for i, clip in enumerate(clips)]
+
+
 def collate(clips: Sequence[Clip], kind: type[B]) -> B:
     """Stack clips of one size and length into a batch of ``kind``.
 
@@ -144,6 +168,7 @@ def collate(clips: Sequence[Clip], kind: type[B]) -> B:
         flow=torch.stack([clip.flow for clip in clips]),
         log_mel=torch.stack([clip.log_mel for clip in clips]),
         masks=masks,
+        inside=torch.stack([clip.inside for clip in clips]),
         valid=torch.stack([clip.valid for clip in clips]),
         names=tuple(clip.name for clip in clips),
         categories=tuple(clip.category for clip in clips),

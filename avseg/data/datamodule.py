@@ -18,18 +18,13 @@ from torch.utils.data import Dataset
 
 from avseg.config import Config, InputConfig
 from avseg.data.assemble import stored_batch
-from avseg.data.avsbench import (
-    FRAMES,
-    DistantLayout,
-    FlowSource,
-    Layout,
-    Subset,
-)
+from avseg.data.avsbench import DistantLayout, FlowSource, Layout, Subset
 from avseg.data.clip import Batch, DistantBatch, LabelledBatch, TrainBatch, collate
 from avseg.data.items import (
     DistantItem,
     LabelledItem,
     check_files,
+    check_length,
     layouts_of,
     load_item,
     shuffle_flow,
@@ -183,11 +178,10 @@ def training_data(
 
     Raises:
         AvsegError: a faulty or missing index, file or folder; no distant frames where ``ufe.distant_frames`` asks for
-            some; a number of frames per clip that isn't 1 or 5.
+            some; more frames per clip than videos have.
     """
     length = config.model.frames_per_clip
-    if length not in (1, FRAMES):
-        raise AvsegError(f"model.frames_per_clip is {length}: AVSBench's clips have 1 or {FRAMES}.")
+    check_length(length)
     if not config.data.root:
         raise AvsegError("data.root is not set: give the folder that holds Single-source/ and Multi-sources/.")
     labelled, distant, full_size = training_items(config.data, length, config.ufe.distant_frames)

@@ -1,10 +1,10 @@
 """Which clips a training run reads: its labelled items, its distant items, and the files that these need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from avseg.data.avsbench import (
     read_index,
     read_label_subset,
 )
-from avseg.data.clip import Clip
+from avseg.data.clip import Clip, windows
 from avseg.data.stills import Still, load_stills
 from avseg.errors import AvsegError
 from avseg.media.flow import FlowMethod
@@ -38,15 +38,15 @@ class LabelledItem:
         layout: Where the video lies.
         source: A row of the index.
         frames: Numbers k; those among them that have a published mask are labelled.
+        excluded: Frames among them that are seen and count nowhere: ``valid`` is False there.
         moves_as: The video whose flow the clip carries; None: its own.
     """
 
     layout: Layout
     source: Video
     frames: tuple[int, ...]
+    excluded: tuple[int, ...] = ()
     moves_as: Video | None = None
-
-    excluded: ClassVar[tuple[int, ...]] = ()
 
     @cached_property
     def stills(self) -> tuple[Still, ...]:
@@ -68,8 +68,7 @@ class DistantItem:
         layout: Where the source lies: a `Layout` for a video, a `DistantLayout` for one of MS3's distant frames.
         source: A training video, or one of MS3's distant frames.
         frames: Numbers k; (1,) for MS3's distant frames.
-        excluded: Frames among them that nothing is to be learnt from here, such as one whose label is used: ``valid``
-            is False there.
+        excluded: As `LabelledItem.excluded`; such as a frame whose label is used.
         moves_as: As `LabelledItem.moves_as`.
     """
 
@@ -105,7 +104,8 @@ def training_items(config: DataConfig, length: int, distant: bool) -> tuple[list
 
     Args:
         config: Which data.
-        length: T, 1 or 5.
+        length: T, from 1 to the number of frames of a video; `avseg.data.clip.windows` says which clips there are.
+            Every label counts in one labelled clip, and every distant frame in one distant clip.
         distant: Whether distant clips are wanted; ``data.distant`` says which.
 
     Returns:
@@ -145,6 +145,14 @@ def whole_videos(layout: Layout, split: str) -> list[LabelledItem]:
     if not videos:
         raise AvsegError(f"{layout.index} lists no videos of split {split!r}: choose one of those in its column split.")
     return _labelled_items(layout, videos, FRAMES)
+
+
+def check_length(length: int) -> None:
+    """Raise AvsegError unless videos have as many frames as a clip is to have."""
+    if not 1 <= length <= FRAMES:
+        raise AvsegError(
+            f"model.frames_per_clip is {length}: this data set's videos have {FRAMES} frames, so give 1 to {FRAMES}."
+        )
 
 
 def shuffle_flow(items: Sequence[Item]) -> list[Item]:
@@ -243,26 +251,30 @@ def _other_sources(layout: Layout | DistantLayout, split: str) -> dict[Video | D
 
 
 def _labelled_items(layout: Layout, videos: Sequence[Video], length: int) -> list[LabelledItem]:
-    if length == FRAMES:
-        return [LabelledItem(layout, video, tuple(range(1, FRAMES + 1))) for video in videos]
-    return [LabelledItem(layout, video, (k,)) for video in videos for k in labelled_frames(video)]
+    return [
+        LabelledItem(layout, video, clip, excluded)
+        for video in videos
+        for clip, excluded in windows(FRAMES, length)
+        if not set(labelled_frames(video)).isdisjoint(set(clip) - set(excluded))
+    ]
+
+
+def _distant_items(layout: Layout, video: Video, wanted: Collection[int], length: int) -> list[DistantItem]:
+    """Clips of a video in which the frames ``wanted`` count."""
+    items = []
+    for clip, again in windows(FRAMES, length):
+        excluded = tuple(k for k in clip if k not in wanted or k in again)
+        if len(excluded) < length:
+            items.append(DistantItem(layout, video, clip, excluded))
+    return items
 
 
 def _labels_as_distant_items(
     layout: Layout, videos: Sequence[Video], names: set[str], length: int
 ) -> list[DistantItem]:
     """The frames whose labels are used; of a longer clip nothing but these counts."""
-    items = []
-    for video in videos:
-        if video.name not in names:
-            continue
-        used = labelled_frames(video)
-        if length == FRAMES:
-            others = tuple(k for k in range(1, FRAMES + 1) if k not in used)
-            items.append(DistantItem(layout, video, tuple(range(1, FRAMES + 1)), others))
-        else:
-            items += [DistantItem(layout, video, (k,)) for k in used]
-    return items
+    used = [video for video in videos if video.name in names]
+    return [item for video in used for item in _distant_items(layout, video, labelled_frames(video), length)]
 
 
 def _s4_distant_items(
@@ -277,10 +289,7 @@ def _s4_distant_items(
     items = []
     for video in videos:
         used = labelled_frames(video) if video.name in names else ()
-        if length == FRAMES:
-            items.append(DistantItem(layout, video, tuple(range(1, FRAMES + 1)), used))
-        else:
-            items += [DistantItem(layout, video, (k,)) for k in chosen if k not in used]
+        items += _distant_items(layout, video, set(chosen) - set(used), length)
     return items
 
 

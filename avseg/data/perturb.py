@@ -7,7 +7,7 @@ what a step draws depends on its seed alone, not on the device.
 
 import math
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -83,10 +83,11 @@ def draw_geometry(n: int, config: PerturbConfig, generator: Generator) -> Geomet
 
 
 def weak(batch: B, geometry: Geometry) -> B:
-    """H^w: resize, crop and flip picture, mask, flow and validity together, in one sampling.
+    """H^w: resize, crop and flip picture, mask, flow, ``inside`` and ``valid`` together, in one sampling.
 
     Flow vectors are scaled with the picture, and ``u`` changes its sign where the picture is mirrored. Pixels from
-    outside the picture are black, still, background and not ``valid``.
+    outside the picture are black, still, background and neither ``inside`` nor ``valid``. Frames that are not ``valid``
+    are seen like all others.
 
     Args:
         batch: Frames uint8, or float in [0, 1].
@@ -101,7 +102,7 @@ def weak(batch: B, geometry: Geometry) -> B:
     scale, shift, flip = (t.to(device, non_blocking=True) for t in (geometry.scale, geometry.shift, geometry.flip))
     sign = 1.0 - 2.0 * flip.float()
 
-    parts = [frames, batch.flow.float(), batch.valid.float()]
+    parts = [frames, batch.flow.float(), batch.inside.float(), batch.valid.float()]
     if batch.masks is not None:
         parts.append(batch.masks.float())
     stacked = torch.cat(parts, dim=2).flatten(1, 2)
@@ -113,17 +114,18 @@ def weak(batch: B, geometry: Geometry) -> B:
     grid = F.affine_grid(theta, [clips, stacked.shape[1], height, width], align_corners=False)
     sampled = F.grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     sampled = sampled.unflatten(1, (times, -1))
-    valid = sampled[:, :, 5:6] > 0.999
-    sampled = sampled * valid  # a border pixel that mixes picture and padding counts as padding
+    inside, valid = (sampled[:, :, 5:7] > 0.999).split(1, dim=2)
+    sampled = sampled * inside  # a border pixel that mixes picture and padding counts as padding
 
     turn = torch.stack([sign * scale, scale], dim=1).view(clips, 1, 2, 1, 1)
     masks = batch.masks
     if masks is not None:
-        masks = sampled[:, :, 6:7] > 0.5 if masks.dtype == torch.bool else sampled[:, :, 6:7]
+        masks = sampled[:, :, 7:8] > 0.5 if masks.dtype == torch.bool else sampled[:, :, 7:8]
     return replace(
         batch,
         frames=sampled[:, :, :3],
         flow=(sampled[:, :, 3:5] * turn).to(batch.flow.dtype),
+        inside=inside,
         valid=valid,
         masks=masks,
     )
@@ -164,7 +166,7 @@ def strong(batch: B, colour: Colour) -> B:
     frames = torch.einsum("bij,btjhw->btihw", matrix, frames)
     grey = frames.new_tensor(GREY).view(3, 1, 1)
     # Padding is no part of the picture: it must not pull the mean towards black.
-    inside = batch.valid.float()
+    inside = batch.inside.float()
     total = inside.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1)
     mean = ((frames * grey).sum(2, keepdim=True) * inside).sum(dim=(2, 3, 4), keepdim=True) / total
     factor = contrast.view(-1, 1, 1, 1, 1)
@@ -189,21 +191,17 @@ def draw_boxes(n: int, size: tuple[int, int], config: PerturbConfig, generator: 
 
 
 def paste(batch: B, partner: Batch, boxes: Boxes) -> B:
-    """The CutMix half of H^s: inside its box, a clip takes its partner's picture, flow, validity and pseudo mask.
+    """The CutMix half of H^s: within its box, a clip takes all of its partner's pixels.
 
-    The sound is left alone; see `mix_log_mel`.
+    These are picture, flow, ``inside``, ``valid`` and pseudo mask. The sound is left alone; see `mix_log_mel`.
     """
-    inside = boxes.inside.to(batch.frames.device, non_blocking=True)
-    masks = batch.masks
-    if masks is not None and partner.masks is not None:
-        masks = torch.where(inside, partner.masks, masks)
-    return replace(
-        batch,
-        frames=torch.where(inside, partner.frames, batch.frames),
-        flow=torch.where(inside, partner.flow, batch.flow),
-        valid=torch.where(inside, partner.valid, batch.valid),
-        masks=masks,
-    )
+    box = boxes.inside.to(batch.frames.device, non_blocking=True)
+    names = ("frames", "flow", "masks", "inside", "valid")
+    pairs = ((name, getattr(partner, name), getattr(batch, name)) for name in names)
+    pasted: dict[str, Any] = {
+        name: torch.where(box, theirs, own) for name, theirs, own in pairs if theirs is not None and own is not None
+    }
+    return replace(batch, **pasted)
 
 
 def mix_log_mel(own: Tensor, partner: Tensor, gain: Tensor | float = 1.0) -> Tensor:
@@ -225,7 +223,7 @@ def roll(batch: B, by: int = 1) -> B:
     order = [(i - by) % len(batch) for i in range(len(batch))]
     rolled = {
         name: value.roll(by, dims=0)
-        for name in ("frames", "flow", "log_mel", "masks", "valid", "times", "audio")
+        for name in ("frames", "flow", "log_mel", "masks", "inside", "valid", "times", "audio")
         if (value := getattr(batch, name)) is not None
     }
     names = tuple(batch.names[i] for i in order)

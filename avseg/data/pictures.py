@@ -131,7 +131,7 @@ class Fit:
             flow = resize_flow(flow, (self.width, self.height))
         return self._place(flow.transpose(1, 2, 0)).transpose(2, 0, 1)
 
-    def valid(self) -> npt.NDArray[np.bool_]:
+    def inside(self) -> npt.NDArray[np.bool_]:
         """``(side, side)``: where the picture is."""
         return self._place(np.ones((self.height, self.width), dtype=np.bool_))
 

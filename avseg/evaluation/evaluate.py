@@ -1,4 +1,4 @@
-"""Evaluate a model on a split of AVSBench, under T = 5 and T = 1."""
+"""Evaluate a model on a split of AVSBench, under T = 5, T = 1 and the T that it was trained with."""
 
 from collections.abc import Iterable, Sized
 from dataclasses import replace
@@ -12,41 +12,41 @@ from rich.table import Table
 from torch import Tensor
 
 from avseg import __version__
-from avseg.data.clip import LabelledBatch
+from avseg.data.clip import LabelledBatch, windows
 from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
 from avseg.files import check_file
 from avseg.models.base import AVSModel, Inputs, evaluation_mode, load, normalise
 
-Protocol = Literal[1, 5]
-
 
 def evaluate(
-    model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str, frames_per_clip: Protocol
+    model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str, frames_per_clip: int
 ) -> Scores:
     """Score a model under one protocol.
 
     Args:
         model: Is moved to ``device``; its modules' modes (training or evaluation) are as before in the end.
-        clips: Batches of whole videos, five frames each for T = 5.
+        clips: Batches of whole videos.
         device: Where the model runs.
-        frames_per_clip: 5: a clip's frames enter the model together; 1: each enters alone.
+        frames_per_clip: T: how many of a video's frames enter the model together, as `video_logits` has it.
 
     Raises:
         AvsegError: there are no clips.
-        ValueError: T = 5 was asked for and a clip has another number of frames.
+        ValueError: a video has fewer frames than T.
     """
     return _evaluate(model, clips, device, (frames_per_clip,))[0]
 
 
 def evaluate_both(model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str) -> dict[str, Scores]:
-    """Score a model under T = 5 and T = 1 in one pass over the data. See `evaluate`.
+    """Score a model under T = 5, T = 1 and, if it is between, its own T, in one pass over the data. See `evaluate`.
 
     Returns:
-        The scores by protocol, ``T=5`` and ``T=1``.
+        The scores by protocol, ``T=5``, ``T=1`` and, say, ``T=2``.
     """
-    return {scores.protocol: scores for scores in _evaluate(model, clips, device, (5, 1))}
+    own = model.config.frames_per_clip
+    protocols = (5, 1, own) if 1 < own < 5 else (5, 1)
+    return {scores.protocol: scores for scores in _evaluate(model, clips, device, protocols)}
 
 
 def evaluate_checkpoint(
@@ -60,7 +60,7 @@ def evaluate_checkpoint(
     flow: Literal["computed", "published", "shuffled"] = "computed",
     progress: bool = True,
 ) -> Evaluation:
-    """Load a model, score it on a split under T = 5 and T = 1, and write the scores as JSON.
+    """Load a model, score it on a split as `evaluate_both` does, and write the scores as JSON.
 
     Args:
         checkpoint: A model's folder or a training checkpoint.
@@ -155,7 +155,7 @@ def _add_row(table: Table, name: str, means: list[Means]) -> None:
 
 @torch.no_grad()
 def _evaluate(
-    model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str, protocols: tuple[Protocol, ...]
+    model: AVSModel, clips: Iterable[LabelledBatch], device: torch.device | str, protocols: tuple[int, ...]
 ) -> list[Scores]:
     model.to(device)
     videos: list[list[VideoScore]] = [[] for _ in protocols]
@@ -172,15 +172,23 @@ def _evaluate(
     return [Scores(f"T={t}", tuple(found)) for t, found in zip(protocols, videos, strict=True)]
 
 
-def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_per_clip: Protocol) -> Tensor:
-    """Logits ``(B, T, 1, H, W)``, the T frames predicted together or each alone."""
-    size = inputs.frames.shape[:2]
-    if frames_per_clip == 5:
-        if size[1] != 5:
-            raise ValueError(f"T = 5 was asked for, and the clip {batch.names[0]} has {size[1]} frames.")
-        return model.predict(inputs).logits
-    alone = {name: value.flatten(0, 1).unsqueeze(1) for name, value in vars(inputs).items() if value is not None}
-    return model.predict(replace(inputs, **alone)).logits.squeeze(1).unflatten(0, size)
+def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_per_clip: int) -> Tensor:
+    """Logits ``(B, N, 1, H, W)`` of the N frames of videos, T of them predicted together (`avseg.data.clip.windows`).
+
+    Raises:
+        ValueError: T is more than N.
+    """
+    clips, count = inputs.frames.shape[:2]
+    if frames_per_clip > count:
+        raise ValueError(f"T = {frames_per_clip} was asked for, and the clip {batch.names[0]} has {count} frames.")
+    cut = windows(count, frames_per_clip)
+    parts = {
+        name: torch.stack([value[:, frames[0] - 1 : frames[-1]] for frames, _ in cut], dim=1).flatten(0, 1)
+        for name, value in vars(inputs).items()
+        if value is not None
+    }
+    logits = model.predict(replace(inputs, **parts)).logits.unflatten(0, (clips, len(cut)))
+    return torch.cat([logits[:, i, len(again) :] for i, (_, again) in enumerate(cut)], dim=1)
 
 
 def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:

@@ -248,12 +248,14 @@ class AVSegmenter:
 
         frames = windows("pixels")
         clips = len(frames)
+        everywhere = torch.ones_like(frames[:, :, :1], dtype=torch.bool)  # nothing is perturbed or scored here
         batch = Batch(
             frames=frames,
             flow=windows("flow"),
             log_mel=windows("log_mel"),
             masks=None,
-            valid=torch.ones_like(frames[:, :, :1], dtype=torch.bool),
+            inside=everywhere,
+            valid=everywhere,
             names=("",) * clips,
             categories=("",) * clips,
             times=windows("time"),

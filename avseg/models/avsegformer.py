@@ -12,7 +12,7 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, options_from, register
 from avseg.models.encoders import channels_of
-from avseg.models.objectives import dice_loss
+from avseg.models.objectives import dice_loss, enlarged_where_valid
 from avseg.models.transformer import DecoderLayer, Encoder, QueryGenerator
 
 _ENCODED = 3  # strides 8, 16 and 32
@@ -228,9 +228,6 @@ class AVSegFormer(AVSModel):
         logits, kind = prediction.logits.float(), self.options.dice
         terms = {"dice": dice_loss(logits, masks, valid, kind)}
         if self.options.auxiliary_weight:
-            auxiliary = F.interpolate(
-                prediction.aux["mask"].float(), logits.shape[-2:], mode="bilinear", align_corners=False
-            )
-            each = dice_loss(auxiliary.unflatten(0, logits.shape[:2]), masks, valid, kind)
-            terms["auxiliary"] = self.options.auxiliary_weight * each
+            auxiliary = enlarged_where_valid(prediction.aux["mask"].float(), valid)
+            terms["auxiliary"] = self.options.auxiliary_weight * dice_loss(auxiliary, masks, valid, kind)
         return terms

@@ -146,6 +146,10 @@ class AVSModel(nn.Module, ABC):
             valid: ``(B, T, 1, H, W)`` bool: pixels that count.
         """
 
+    def matching(self, prediction: Prediction, valid: Tensor) -> Tensor:
+        """What ``ufe.unsup_matching`` weighs: how far sound and marked pixels are apart, as a scalar."""
+        raise NotImplementedError
+
     def embed_audio(self, log_mel: Tensor) -> Tensor:
         """Log-mel examples ``(B, T, 1, 96, 64)`` -> embeddings ``(B, T, 128)``."""
         embedding: Tensor = self.audio_encoder(log_mel.flatten(0, 1))
@@ -239,6 +243,13 @@ def base_models() -> list[str]:
     return sorted(_BASES)
 
 
+def base_class(name: str) -> type[AVSModel]:
+    """The base model registered under ``name``; AvsegError where there is none."""
+    if name not in _BASES:
+        raise AvsegError(f"model.base is '{name}': known base models are {', '.join(base_models())}.")
+    return _BASES[name]
+
+
 def build(config: ModelConfig, weights: WeightsConfig | None = None, seed: int | None = None) -> AVSModel:
     """Build the model that ``config`` describes.
 
@@ -255,12 +266,11 @@ def build(config: ModelConfig, weights: WeightsConfig | None = None, seed: int |
     """
     from avseg.models.motion import MotionBranch
 
-    if config.base not in _BASES:
-        raise AvsegError(f"model.base is '{config.base}': known base models are {', '.join(base_models())}.")
+    base = base_class(config.base)
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        model = _BASES[config.base](config, weights)
+        model = base(config, weights)
         if config.neighbouring_frames:
             if seed is not None:
                 torch.manual_seed(seed + 1)

@@ -191,29 +191,36 @@ class TPAVI(AVSModel):
         """Cross-entropy over valid pixels and the weighted audio-visual matching loss; see `AVSModel.loss`."""
         terms = {"bce": masked_bce(prediction.logits, masks, valid)}
         if self.options.matching_weight:
-            terms["matching"] = self.options.matching_weight * matching_loss(prediction, valid, self.options.matching)
+            terms["matching"] = self.options.matching_weight * self.matching(prediction, valid)
         return terms
+
+    def matching(self, prediction: Prediction, valid: Tensor) -> Tensor:
+        """See `matching_loss`."""
+        return matching_loss(prediction, valid, self.options.matching)
 
 
 def matching_loss(prediction: Prediction, valid: Tensor, kind: str) -> Tensor:
     """How far the sound is from the pixels predicted to make it, averaged over stages and labelled frames.
 
-    At each stage the prediction, average-pooled to the map and cut at 0.5, pools the map's features. A frame in which
-    nothing is predicted has the constant ``-log 1e-6`` under ``cosine``, without gradient.
+    At each stage the prediction, average-pooled to the map and cut at 0.5, pools the map's features. Both pools are of
+    valid pixels alone: a cell of the map counts by its share of them. A frame in which nothing is predicted has the
+    constant ``-log 1e-6`` under ``cosine``, without gradient.
 
     Args:
         prediction: Of `TPAVI`.
-        valid: ``(B, T, 1, H, W)``; frames without a valid pixel do not count.
+        valid: ``(B, T, 1, H, W)`` bool; frames without a valid pixel do not count.
         kind: ``cosine``: ``-log(relu(cos(pooled, audio)) + 1e-6)``; ``kl``: Kullback-Leibler divergence of the
             softmaxed pooled features from the softmaxed audio.
     """
-    probability = at_least_single(prediction.logits.detach()).sigmoid().flatten(0, 1)
+    counted = valid.flatten(0, 1).to(torch.promote_types(prediction.logits.dtype, torch.float32))
+    probability = at_least_single(prediction.logits.detach()).sigmoid().flatten(0, 1) * counted
     losses = []
     for item, sound in zip(prediction.aux["maps"], prediction.aux["audio"], strict=True):
         item, sound = at_least_single(item), at_least_single(sound)
-        rows, columns = item.shape[-2:]
-        cover = F.adaptive_avg_pool2d(probability, (rows, columns)).unflatten(0, item.shape[:2]) > 0.5
-        cover = cover.to(item.dtype)
+        size = item.shape[-2], item.shape[-1]
+        share = F.adaptive_avg_pool2d(counted, size)  # of a cell's pixels that are valid; exactly 1 where all are
+        cover = share * (F.adaptive_avg_pool2d(probability, size) > 0.5 * share)
+        cover = cover.unflatten(0, item.shape[:2]).to(item.dtype)
         pooled = (item * cover).sum(dim=(3, 4)) / (cover.sum(dim=(3, 4)) + 1e-6)
         if kind == "cosine":
             each = -torch.log(F.relu(F.cosine_similarity(pooled, sound, dim=2)) + 1e-6)

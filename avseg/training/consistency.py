@@ -230,9 +230,14 @@ def unremembered_statistics(model: nn.Module) -> Iterator[None]:
 def _unsupervised_terms(student: AVSModel, prediction: Prediction, distant: StrongView, ufe: UFEConfig) -> Terms:
     pseudo, valid = distant.pseudo, distant.batch.valid
     if ufe.unsup_loss == "base":
-        own = student.loss(prediction, pseudo, valid)
-        return {f"unsup_{name}": ufe.unsup_weight * term for name, term in own.items()}
-    return {"unsup": ufe.unsup_weight * consistency(prediction.logits, pseudo, valid, ufe.confidence)}
+        terms = {f"unsup_{name}": term for name, term in student.loss(prediction, pseudo, valid).items()}
+    else:
+        terms = {"unsup": consistency(prediction.logits, pseudo, valid, ufe.confidence)}
+    if ufe.unsup_matching is not None:
+        terms.pop("unsup_matching", None)
+        if ufe.unsup_matching:
+            terms["unsup_matching"] = ufe.unsup_matching * student.matching(prediction, valid)
+    return {name: ufe.unsup_weight * term for name, term in terms.items()}
 
 
 def _joint_losses(student: AVSModel, labelled: LabelledBatch, distant: StrongView, ufe: UFEConfig) -> Terms:

@@ -20,12 +20,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from avseg.config import Config, ModelConfig, WeightsConfig
 from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
+from avseg.data.items import check_length
 from avseg.data.stills import Still
 from avseg.data.store import open_store
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
 from avseg.models import AVSModel, build, load
-from avseg.models.base import load_state
+from avseg.models.base import base_class, load_state
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
 from avseg.training.logs import MetricsCSV, StepProgress, count_progress
@@ -219,6 +220,7 @@ _LEAST = {
     "optim.freeze_image_encoder": 0,
     "ufe.burn_in": 0,
     "ufe.unsup_weight": 0,
+    "ufe.unsup_matching": 0,
     "data.workers": 0,
     "run.nodes": 1,
     "run.validate_every": 1,
@@ -234,6 +236,9 @@ def _check(config: Config) -> None:
             raise AvsegError(f"{field} is {value}: give {least} or more.")
     if config.optim.learning_rate <= 0:
         raise AvsegError(f"optim.learning_rate is {config.optim.learning_rate}: give a number above 0.")
+    check_length(config.model.frames_per_clip)
+    if config.ufe.unsup_matching and base_class(config.model.base).matching is AVSModel.matching:
+        raise AvsegError(f"ufe.unsup_matching weighs a matching loss, which {config.model.base} lacks: leave it out.")
     if config.ufe.distant_frames and config.ufe.burn_in >= config.optim.epochs:
         raise AvsegError(
             f"ufe.burn_in is {config.ufe.burn_in} of {config.optim.epochs} epochs, so distant frames would never be "

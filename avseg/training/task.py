@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from avseg.config import Config, model_config_to_dict
 from avseg.data.clip import LabelledBatch, TrainBatch
 from avseg.errors import AvsegError
-from avseg.evaluation.evaluate import Protocol, video_logits
+from avseg.evaluation.evaluate import video_logits
 from avseg.evaluation.metrics import FScore, MeanJaccard
 from avseg.models import AVSModel, normalise
 from avseg.training.consistency import Draws, EMATeacher, loss_count, mix_seed, ufe_losses
@@ -50,7 +50,6 @@ class AVSTask(pl.LightningModule):
                 if each is not None:
                     each.compile(dynamic=False)
         self.jaccard, self.f_score = MeanJaccard(), FScore()
-        self.protocol: Protocol = 5 if config.model.frames_per_clip == 5 else 1
         self.latest: dict[str, float] = {}
         self.steps_done = 0
 
@@ -119,7 +118,7 @@ class AVSTask(pl.LightningModule):
         """Score one validation video at the T of training."""
         assert batch.masks is not None
         inputs = normalise(batch, self.model.config)
-        logits = video_logits(self.model, inputs, batch, self.protocol)
+        logits = video_logits(self.model, inputs, batch, self.config.model.frames_per_clip)
         self.jaccard.update(logits, batch.masks, batch.valid)
         self.f_score.update(logits, batch.masks, batch.valid)
 

@@ -169,6 +169,7 @@ def batch(count: int) -> TrainBatch:
             flow=torch.randn(count, 1, 2, SIDE, SIDE, generator=generator),
             log_mel=torch.randn(count, 1, 1, 96, 64, generator=generator),
             masks=torch.rand(shape, generator=generator) > 0.5 if masks else None,
+            inside=torch.ones(shape, dtype=torch.bool),
             valid=torch.ones(shape, dtype=torch.bool),
             names=("",) * count,
             categories=("",) * count,

@@ -153,8 +153,9 @@ def test_clips_of_five_frames(s4: Path, tmp_path: Path) -> None:
         for name, valid in zip(batch.distant.names, batch.distant.valid.flatten(2), strict=True):
             assert valid.all(1).tolist() == [name not in names] + [True] * 4
             assert valid[0].any() == (name not in names)
-    with pytest.raises(AvsegError, match="frames_per_clip is 3"):
-        training_data(config(s4, model__frames_per_clip=3))
+    for length in (0, 6, 10):
+        with pytest.raises(AvsegError, match=f"frames_per_clip is {length}: this data set's videos have 5 frames"):
+            training_data(config(s4, model__frames_per_clip=length))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
 from avseg.data.avsbench import DistantLayout, Layout, load_clip, load_distant_clip, read_index, write_label_subset
+from avseg.data.clip import DistantBatch, LabelledBatch
 from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.errors import AvsegError
 
@@ -117,6 +118,30 @@ def test_clips_of_five_frames_have_no_distant_frames_of_ms3(both: Path) -> None:
     assert batch.labelled.frames.shape == batch.distant.frames.shape == (2, 5, 3, 32, 32)
     with pytest.raises(AvsegError, match="frames_per_clip to 1"):
         data(both, length=5, distant_root=str(both / "MS3_Extend"))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+def test_any_t_counts_every_label_and_every_distant_frame_once(both: Path, tmp_path: Path, length: int) -> None:
+    write_label_subset(tmp_path / "few.txt", ["s4_train_1", "s4_train_2"])
+    mixed = data(both, length, labelled=str(tmp_path / "few.txt"))
+    labelled: list[tuple[str, str, int]] = []
+    distant: list[tuple[str, str, int]] = []
+    for found, items in ((labelled, mixed.labelled_items), (distant, mixed.distant_items)):
+        for item in items:
+            if not isinstance(item.layout, Layout):
+                continue
+            clip = mixed.batch([item], LabelledBatch if found is labelled else DistantBatch)
+            assert item.frames == tuple(range(item.frames[0], item.frames[0] + length)), "consecutive frames"
+            assert clip.inside.all()
+            counted = clip.valid[0].flatten(1)
+            assert torch.equal(counted.any(1), counted.all(1))
+            assert counted.any(), "no clip is for nothing"
+            own = (item.layout.subset, item.source.name)
+            found += [(*own, k) for k, counts in zip(item.frames, counted.any(1).tolist(), strict=True) if counts]
+    s4 = ["-s4_train_0", *(f"s4_train_{i}" for i in range(1, 6))]
+    labels = [("s4", "s4_train_1", 1), ("s4", "s4_train_2", 1), *(("ms3", "s4_train_1", k) for k in range(1, 6))]
+    assert sorted(labelled) == sorted(labels)
+    assert sorted(distant) == sorted({("s4", name, k) for name in s4 for k in range(1, 6)} - set(labels))
 
 
 def test_distant_frames_of_ms3_may_be_missing_unless_named(both: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def batch_of(count=3, times=1, size=SIZE, kind=LabelledBatch, seed=0):
         flow=flow.expand(count, times, 2, size, size).clone(),
         log_mel=torch.randn(count, times, 1, 96, 64, generator=g).clamp(-4, 4),
         masks=masks if kind is LabelledBatch else None,
+        inside=torch.ones(count, times, 1, size, size, dtype=torch.bool),
         valid=torch.ones(count, times, 1, size, size, dtype=torch.bool),
         names=tuple(f"v{i}" for i in range(count)),
         categories=("x",) * count,
@@ -201,7 +202,7 @@ def test_paste_takes_everything_visual_from_the_partner_and_no_sound():
     assert torch.equal(rolled.log_mel, weak.log_mel[[3, 0, 1, 2]])
     out = perturb.paste(weak, partner, boxes)
     inside = boxes.inside
-    for name in ("frames", "flow", "valid", "masks"):
+    for name in ("frames", "flow", "inside", "valid", "masks"):
         got, own, theirs = getattr(out, name), getattr(weak, name), getattr(partner, name)
         where = inside.expand_as(got)
         assert torch.equal(got[where], theirs[where])

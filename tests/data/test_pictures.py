@@ -65,23 +65,23 @@ def test_stretching_resizes_everything() -> None:
     flow = np.stack([np.full((64, 128), 4.0), np.full((64, 128), 3.0)]).astype(np.float32)
     assert np.allclose(fit.flow(flow)[0], 1.0)
     assert np.allclose(fit.flow(flow)[1], 1.5)
-    assert fit.valid().all()
+    assert fit.inside().all()
 
 
 def test_letterboxing_gives_the_video_its_aspect_back() -> None:
     fit = Fit.letterbox(64, 1280, 720)
     assert (fit.width, fit.height, fit.left, fit.top) == (64, 36, 0, 14)
-    valid = fit.valid()
-    assert valid.sum() == 64 * 36
-    assert valid[14:50].all()
+    inside = fit.inside()
+    assert inside.sum() == 64 * 36
+    assert inside[14:50].all()
     image = fit.image(np.full((224, 224, 3), 200, np.uint8))
-    assert (image[valid] == 200).all()
-    assert (image[~valid] == 0).all()
+    assert (image[inside] == 200).all()
+    assert (image[~inside] == 0).all()
     mask = fit.mask(np.ones((224, 224), dtype=bool))
-    assert np.array_equal(mask, valid)
+    assert np.array_equal(mask, inside)
     flow = fit.flow(np.full((2, 224, 224), 7.0, np.float32))
-    assert np.allclose(flow[0][valid], 7 * 64 / 224)
-    assert np.allclose(flow[1][valid], 7 * 36 / 224)
-    assert (flow[:, ~valid] == 0).all()
+    assert np.allclose(flow[0][inside], 7 * 64 / 224)
+    assert np.allclose(flow[1][inside], 7 * 36 / 224)
+    assert (flow[:, ~inside] == 0).all()
     tall = Fit.letterbox(64, 100, 400)
     assert (tall.width, tall.height, tall.left, tall.top) == (16, 64, 24, 0)

@@ -18,7 +18,14 @@ from avseg.data.clip import Clip, LabelledBatch, collate
 from avseg.data.datamodule import evaluation_clips
 from avseg.errors import AvsegError
 from avseg.evaluation.diagnostics import diagnose, read_scenes
-from avseg.evaluation.evaluate import evaluate, evaluate_both, evaluate_checkpoint, scores_table, selection_table
+from avseg.evaluation.evaluate import (
+    evaluate,
+    evaluate_both,
+    evaluate_checkpoint,
+    scores_table,
+    selection_table,
+    video_logits,
+)
 from avseg.evaluation.metrics import FScore, MeanJaccard
 from avseg.evaluation.scores import Evaluation, read_evaluation, write_evaluation
 from avseg.models import AVSModel, Prediction, build, normalise
@@ -63,12 +70,25 @@ def clips(count: int = 4, frames: int = 5) -> Iterator[LabelledBatch]:
             flow=torch.zeros(frames, 2, 32, 32, dtype=torch.float16),
             log_mel=torch.randn(frames, 1, 96, 64, generator=generator),
             masks=masks,
+            inside=torch.ones_like(masks),
             valid=torch.ones_like(masks),
             name=f"-video_{i}",
             category=("dog_barking", "playing_violin")[i % 2],
             times=torch.arange(frames, dtype=torch.float64),
         )
         yield collate([clip], LabelledBatch)
+
+
+def collated(count: int) -> LabelledBatch:
+    """The clips as one batch."""
+    rows = list(clips(count))
+    fields = ("frames", "flow", "log_mel", "masks", "inside", "valid", "times")
+    return replace(
+        rows[0],
+        names=tuple(row.names[0] for row in rows),
+        categories=tuple(row.categories[0] for row in rows),
+        **{field: torch.cat([getattr(row, field) for row in rows]) for field in fields},
+    )
 
 
 def evaluation(model: AVSModel | None = None) -> Evaluation:
@@ -108,17 +128,36 @@ def test_scores_equal_the_metrics(frames_per_clip: int) -> None:
     assert scores.per_video()["dog_barking/-video_0"] == scores.videos[0].miou
 
 
-def test_larger_batches_score_the_same() -> None:
-    rows = list(clips())
-    fields = ("frames", "flow", "log_mel", "masks", "valid", "times")
-    joined = replace(
-        rows[0],
-        names=tuple(row.names[0] for row in rows),
-        categories=tuple(row.categories[0] for row in rows),
-        **{field: torch.cat([getattr(row, field) for row in rows]) for field in fields},
-    )
+@pytest.mark.parametrize(
+    ("frames_per_clip", "sees"),
+    [(2, [(0, 1), (2, 3), (3, 4)]), (3, [(0, 1, 2), (2, 3, 4)]), (4, [(0, 1, 2, 3), (1, 2, 3, 4)])],
+)
+def test_between_one_frame_and_all_the_last_window_reaches_back(
+    frames_per_clip: int, sees: list[tuple[int, ...]]
+) -> None:
+    model, batch = Bright().eval(), collated(2)
+    inputs = normalise(batch, model.config)
+    logits = video_logits(model, inputs, batch, frames_per_clip)
+    assert logits.shape == batch.masks.shape
+    light = inputs.frames.mean(2, keepdim=True)
+    for k in range(5):
+        window = next(list(frames) for frames in sees if k in frames)  # where it comes first
+        mean = light[:, window].mean((1, 2, 3, 4), keepdim=True)[:, 0]
+        torch.testing.assert_close(logits[:, k], (light[:, k] - mean) * 5)
+
+
+def test_a_model_s_own_length_is_evaluated_too() -> None:
     model = Bright()
-    alone, together = evaluate_both(model, rows, "cpu"), evaluate_both(model, [joined], "cpu")
+    for length, protocols in ((1, ["T=5", "T=1"]), (2, ["T=5", "T=1", "T=2"]), (5, ["T=5", "T=1"])):
+        model.config.frames_per_clip = length
+        both = evaluate_both(model, clips(), "cpu")
+        assert list(both) == protocols
+        assert both[protocols[-1]] == evaluate(model, clips(), "cpu", int(protocols[-1][2:]))
+
+
+def test_larger_batches_score_the_same() -> None:
+    model = Bright()
+    alone, together = evaluate_both(model, clips(), "cpu"), evaluate_both(model, [collated(4)], "cpu")
     assert alone == together
 
 

@@ -155,6 +155,7 @@ def test_normalise_is_what_stands_between_clips_and_models() -> None:
         .half(),
         log_mel=torch.zeros(2, 1, 1, 96, 64),
         masks=torch.zeros(2, 1, 1, 64, 64, dtype=torch.bool),
+        inside=torch.ones(2, 1, 1, 64, 64, dtype=torch.bool),
         valid=torch.ones(2, 1, 1, 64, 64, dtype=torch.bool),
         names=("a", "b"),
         categories=("", ""),

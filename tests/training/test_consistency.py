@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from toy_models import tiny_config
 
-from avseg.config import ModelConfig, PerturbConfig, UFEConfig
+from avseg.config import ModelConfig, PerturbConfig, UFEConfig, WeightsConfig
 from avseg.data import perturb
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
-from avseg.models import Prediction, normalise
+from avseg.models import Prediction, build, normalise
 from avseg.training.consistency import (
     Draws,
     EMATeacher,
@@ -63,6 +64,7 @@ def clips(kind, count=4, seed=0):
         flow=torch.randn(count, 1, 2, SIZE, SIZE, generator=g).half(),
         log_mel=torch.randn(count, 1, 1, 96, 64, generator=g).clamp(-4, 4),
         masks=torch.rand(count, 1, 1, SIZE, SIZE, generator=g) > 0.6 if kind is LabelledBatch else None,
+        inside=torch.ones(count, 1, 1, SIZE, SIZE, dtype=torch.bool),
         valid=torch.ones(count, 1, 1, SIZE, SIZE, dtype=torch.bool),
         names=tuple(f"v{i}" for i in range(count)),
         categories=("",) * count,
@@ -148,6 +150,27 @@ def test_an_iteration_by_hand(options):
     assert 0.2 < valid.float().mean() < 0.8
     assert 0.1 < notes["pseudo/foreground"] < 0.9
     torch.testing.assert_close(notes["pseudo/foreground"], (view.pseudo[valid] > 0.5).float().mean())
+
+
+def test_a_frame_that_does_not_count_is_shown_and_is_in_no_number():
+    model, batch, perturbs, ufe = Recorder(), step(), PerturbConfig(scale=(0.5, 0.9)), UFEConfig(cutmix_audio="none")
+    model.norm = nn.Identity()
+    with torch.no_grad():
+        model.out.bias.sub_(model.predict(normalise(batch.distant, model.config)).logits.median())
+    fewer = replace(batch.distant, valid=batch.distant.valid & (torch.arange(4) > 1).view(4, 1, 1, 1, 1))
+    shown = []
+    for distant in (batch.distant, fewer):
+        model.calls.clear()
+        notes, terms = {}, {}
+        for named in ufe_losses(replace(batch, distant=distant), model, model, ufe, perturbs, Draws.of(0, 7), notes):
+            terms.update(named)
+        shown.append(torch.stack([call["frames"] for call in model.calls]))
+    assert torch.equal(*shown)
+    view = exploit(model, fewer, ufe, perturbs, Draws.of(0, 7).distant)
+    counted = view.batch.valid[2:]
+    torch.testing.assert_close(notes["pseudo/foreground"], (view.pseudo[2:][counted] > 0.5).float().mean())
+    alone = consistency(model.predict(view.inputs(model)).logits[2:], view.pseudo[2:], counted)
+    torch.testing.assert_close(terms["unsup"], ufe.unsup_weight * alone)
 
 
 def test_burn_in_is_the_supervised_loss_alone():
@@ -322,6 +345,26 @@ def test_a_batch_of_one_and_none_skip_cutmix():
 def test_base_loss_replaces_eq_5_on_request():
     terms, _ = run(Recorder(), step(), UFEConfig(unsup_loss="base", unsup_weight=0.25))
     assert set(terms) == {"bce", "unsup_bce"}
+
+
+@pytest.mark.parametrize("student", ["separate", "joint"])
+@pytest.mark.parametrize("unsup_loss", ["consistency", "base"])
+def test_the_unlabelled_matching_loss_has_a_weight_of_its_own(unsup_loss, student):
+    """As in the authors' S4 scripts of TPAVI: λ (cross-entropy + 0.2 matching), beside 0.5 matching on labels."""
+    found, matching = [], []
+    for weight in (None, 0.0, 0.2, 0.4):
+        model = build(tiny_config(neighbouring_frames=True), WeightsConfig("none", "none", "none"), seed=0)
+        torch.manual_seed(0)
+        ufe, terms = UFEConfig(unsup_loss=unsup_loss, student=student, unsup_matching=weight), {}
+        for named in ufe_losses(step(), model, model, ufe, STILL, Draws.of(0, 7)):
+            terms.update({name: term.detach() for name, term in named.items()})
+        matching.append(terms.pop("unsup_matching", torch.zeros(())))
+        found.append(terms)
+    assert found == found[:1] * 4, "nothing else changes"
+    own, none, some, twice = matching
+    assert none == 0 < some
+    torch.testing.assert_close(twice, 2 * some)
+    torch.testing.assert_close(own, 2.5 * some if unsup_loss == "base" else none)
 
 
 def test_moving_average_teacher():

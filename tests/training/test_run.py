@@ -17,9 +17,11 @@ from helpers import make_avsbench
 from small_run import small_config
 
 from avseg.config import OptimConfig, UFEConfig, WeightsConfig
-from avseg.data.avsbench import read_index
+from avseg.data.avsbench import Layout, read_index
 from avseg.data.datamodule import training_data
 from avseg.errors import AvsegError
+from avseg.evaluation.evaluate import evaluate_checkpoint
+from avseg.inference import AVSegmenter
 from avseg.models import build, load
 from avseg.training.run import StartWarning, _with_embeddings, read_run, train
 
@@ -263,6 +265,22 @@ def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished,
     config.weights.flow = "none"
     with pytest.raises(pytest.fail.Exception):
         train(config)
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_any_number_of_frames_trains_is_scored_and_segments(root, tmp_path, length):
+    config = configuration(root, tmp_path / "run", epochs=3)
+    config.model.frames_per_clip = length
+    folder = train(config).folder
+    assert [row["val/miou"] for row in rows(folder) if row["val/miou"]]
+    found = evaluate_checkpoint(folder, root, "s4", "val", workers=0, progress=False)
+    assert list(found.scores) == ["T=5", "T=1", f"T={length}"]
+    best = max(float(row["val/miou"]) for row in rows(folder) if row["val/miou"])
+    scored = evaluate_checkpoint(folder / "best", root, "s4", "val", workers=0, progress=False)
+    assert scored.scores[f"T={length}"].miou == pytest.approx(best, abs=1e-5), "validation is at the T of training"
+    segmenter = AVSegmenter.from_pretrained(folder, "cpu")
+    video = Layout(root, "s4").raw_video(read_index(root, "s4")[0])
+    assert len(list(segmenter.stream(video, fps=1))) == 5
 
 
 def test_both_subsets_train_together(root, tmp_path):
