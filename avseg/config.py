@@ -215,7 +215,8 @@ class OptimConfig:
         schedule: ``constant``, or ``cosine`` down to zero at the last step.
         warmup_steps: Steps over which the learning rate rises linearly.
         batch_size: Labelled clips per step on each device, B_l; as many distant clips, B_u.
-        accumulate: Steps whose mean gradient moves the weights once.
+        accumulate: Steps whose mean gradient moves the weights once; an epoch's last move is of the steps that are
+            left.
         epochs: Passes over the (full) labelled set.
         clip_norm: Largest gradient norm, or None.
         fused: Whether all weights move in one pass of one kernel, where the device has one; rounding differs.
@@ -253,6 +254,8 @@ class RunConfig:
             when it ends.
         resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one.
         progress: Whether to draw a progress bar.
+        logger: Where curves go besides ``OUT/metrics.csv``, which is always written: ``tensorboard`` (a folder of that
+            name below OUT), ``wandb`` (Weights & Biases, where the package is installed), or ``csv``, nowhere.
     """
 
     out: str = "runs/train"
@@ -266,6 +269,7 @@ class RunConfig:
     validate_every: int = 1
     resume: bool = False
     progress: bool = True
+    logger: Literal["tensorboard", "csv", "wandb"] = "tensorboard"
 
 
 @dataclass

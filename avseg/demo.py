@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from avseg.config import Config, load_config
+from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
 from avseg.files import check_file, write_json
 
@@ -86,11 +87,16 @@ def run_demo(
         seed, base, objects, videos, val, test, overrides: See `Demo`.
 
     Raises:
-        AvsegError: objects that cannot be had, too few videos, or a folder that holds something else.
+        AvsegError: objects that cannot be had, too few videos, or a folder that holds something else or is in use.
     """
     demo = Demo(Path(out), seed, base, objects, videos, val, test, tuple(overrides))
     _check(demo)
     configs = {arm: demo.config(arm) for arm in ("baseline", "ufe")}
+    with working_in(demo.out / ".avseg" / "demo", ()):
+        return _run_stages(demo, configs)
+
+
+def _run_stages(demo: Demo, configs: dict[str, Config]) -> dict[str, Any]:
     benchmark = write_videos(demo)
     prepare_videos(demo)
     for config in configs.values():
@@ -167,13 +173,12 @@ def train_arm(demo: Demo, config: Config) -> None:
 
     folder = Path(config.run.out)
     with _timed(demo, f"training {folder.name}"):
-        if (folder / "run.json").is_file() and _same_config(folder / "config.yaml", config):
+        config.run.resume = True  # it begins where there is nothing; said each time, so that files tell the same
+        same = _same_config(folder / "config.yaml", config)
+        if same and (folder / "run.json").is_file():
             _say(f"{folder} is trained already")
             return
-        checkpoint = folder / "checkpoints" / "last.ckpt"
-        if checkpoint.is_file() and _same_config(folder / "config.yaml", config):
-            config.run.resume = True
-        elif folder.exists():
+        if folder.exists() and not same:
             shutil.rmtree(folder)
         train(config)
 
@@ -352,9 +357,8 @@ def show(demo: Demo, evaluations: "dict[str, Evaluation]") -> None:
 
 def _same_config(file: Path, config: Config) -> bool:
     try:
-        return bool(
-            yaml.safe_load(file.read_text(encoding="utf-8")) == yaml.safe_load(yaml.safe_dump(config.to_dict()))
-        )
+        same: bool = yaml.safe_load(file.read_text(encoding="utf-8")) == config.to_dict()
+        return same
     except (OSError, yaml.YAMLError):
         return False
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -40,17 +41,25 @@ def machine() -> str:
 
 
 def _revision() -> str:
-    """The git revision of the source that runs, with + when it was changed since; empty outside a checkout."""
+    """The git revision of the source that runs, with + when it was changed since; empty outside avseg's own checkout.
+
+    Where avseg was installed or copied into somebody else's repository, that repository's revision says nothing of it.
+    """
     here = Path(__file__).resolve().parent
+    # Variables of a git that runs us, as from a hook, would name its repository in place of this folder's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
 
     try:
+        project = (here.parent / "pyproject.toml").read_text(encoding="utf-8")
+        if not re.search(r'^name = "avseg"$', project, re.MULTILINE) or git("rev-parse", "--show-prefix") != "avseg/":
+            return ""
+        git("ls-files", "--error-unmatch", "provenance.py")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
         return ""
 
 

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from avseg.demo import run_demo
+from avseg.config import Config
+from avseg.data.unfinished import working_in
+from avseg.demo import Demo, run_demo, train_arm
 from avseg.errors import AvsegError
 from avseg.models import load
 
@@ -49,3 +52,27 @@ def test_what_cannot_be_is_told_before_anything_is_downloaded(
     with pytest.raises(AvsegError, match=said):
         run_demo(tmp_path / out, videos=videos)
     assert not (tmp_path / "demo").exists()
+
+
+def test_two_demos_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    """The second would remove what the first is training."""
+    with working_in(tmp_path / ".avseg" / "demo", ()), pytest.raises(AvsegError, match="held by another run"):
+        run_demo(tmp_path, objects="procedural", videos=12, val=2, test=2, overrides=FEW)
+    assert [path.name for path in tmp_path.iterdir()] == [".avseg"]
+
+
+def test_a_demo_that_was_stopped_twice_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It kept nothing the third time: what the second had written down said that it resumed."""
+    trained: list[bool] = []
+
+    def stopped(config: Config) -> None:
+        trained.append((tmp_path / "baseline" / "mine").exists())
+        (tmp_path / "baseline").mkdir(exist_ok=True)
+        (tmp_path / "baseline" / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+        (tmp_path / "baseline" / "mine").touch()
+
+    monkeypatch.setattr("avseg.training.run.train", stopped)
+    for _ in range(3):
+        demo = Demo(tmp_path, objects="procedural", overrides=FEW)
+        train_arm(demo, demo.config("baseline"))
+    assert trained == [False, True, True]

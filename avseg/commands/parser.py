@@ -158,6 +158,11 @@ def _unknown(option: str, known: dict[str, argparse.Action]) -> str:
     if not option.startswith("-"):
         return f"'{option}' is one argument too many: leave it out, or quote names that hold spaces."
     names = [text for text in known if text.startswith("--")]
+    section, _, value = option.rpartition(".")
+    for text in names:  # a value that was taken for a field
+        choices = get_args(getattr(known[text], "_typehint", None))
+        if text.startswith(f"{section}.") and value in choices:
+            return f"{option} is not an option here: did you mean {text} {value}?"
     # Of a nested field in a file, the message may give the last part alone.
     last = {f"--{text.rsplit('.', 1)[-1].lstrip('-')}": text for text in names}
     near = difflib.get_close_matches(option, names if "." in option else [*last, *names], 1)

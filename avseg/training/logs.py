@@ -1,8 +1,10 @@
 """What a run writes while it trains: one CSV that survives a resumption, and a progress bar over all its steps."""
 
 import csv
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,31 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from avseg.errors import AvsegError
 from avseg.files import whole_file
+
+
+def check_logger(name: str) -> None:
+    """Find out whether the package of ``run.logger`` is there.
+
+    Raises:
+        AvsegError: it isn't.
+    """
+    if name in ("tensorboard", "wandb") and find_spec(name) is None:
+        raise AvsegError(f"run.logger is {name}, which is not installed: `pip install {name}`, or give csv.")
+
+
+def further_loggers(name: str, folder: Path) -> list[Logger]:
+    """The loggers of ``run.logger`` besides `MetricsCSV`, for a run in ``folder``."""
+    if name == "tensorboard":
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return [TensorBoardLogger(str(folder), name="", version="tensorboard")]
+    if name == "wandb":
+        from lightning.pytorch.loggers import WandbLogger
+
+        return [WandbLogger(folder.name, folder, project=os.environ.get("WANDB_PROJECT", "avseg"))]
+    return []
 
 
 class MetricsCSV(Logger):

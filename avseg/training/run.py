@@ -5,17 +5,16 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 import yaml
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from avseg.config import Config, ModelConfig, WeightsConfig
 from avseg.data.datamodule import TrainingData, training_data, validation_clips
@@ -23,13 +22,24 @@ from avseg.data.embeddings import audio_embeddings
 from avseg.data.items import check_length
 from avseg.data.stills import Still
 from avseg.data.store import open_store
+from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
 from avseg.models import AVSModel, build, load
 from avseg.models.base import base_class, load_state
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
-from avseg.training.logs import MetricsCSV, StepProgress, count_progress
+from avseg.training.checkpoints import (
+    BEST,
+    LAST,
+    Checkpoints,
+    WholeFiles,
+    check_facts,
+    check_resumable,
+    facts_of,
+    read_checkpoint,
+)
+from avseg.training.logs import MetricsCSV, StepProgress, check_logger, count_progress, further_loggers
 from avseg.training.task import AVSTask
 
 
@@ -62,43 +72,85 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     started = time.perf_counter()
     _check(config)
     folder = Path(config.run.out)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    resumed = config.run.resume and checkpoint.is_file()
-    if not resumed and checkpoint.is_file():
-        raise AvsegError(f"{folder} holds a run already: give --run.resume true to continue it, or another --run.out.")
-
-    start = load(config.weights.start) if config.weights.start else None
-    model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
-    if start is not None:
-        start_from(model, start, str(config.weights.start))
+    _before(config, folder)
     trainer = build_trainer(config, callbacks)
-    rank, world = trainer.global_rank, trainer.world_size
-    data = training_data(config, rank=rank, world_size=world)
-    if model.audio_encoder.frozen:
-        data = _with_embeddings(data, model)
-    data = _with_store(data, config.run.progress and trainer.is_global_zero)
-    first_step = _steps_done(checkpoint) if resumed else 0
-    _attach_logs(trainer, folder, config, data, first_step)
+    data = training_data(config, rank=trainer.global_rank, world_size=trainer.world_size)
+    _check_validation(data)
+    with _alone(folder, trainer):
+        before = _before(config, folder)  # again, for another run may have ended meanwhile
+        facts = facts_of(config, data)
+        if before is not None:
+            check_facts(before, facts, folder)
+        start = load(config.weights.start) if config.weights.start else None
+        model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
+        if start is not None:
+            start_from(model, start, str(config.weights.start))
+        if model.audio_encoder.frozen:
+            data = _with_embeddings(data, model)
+        data = _with_store(data, config.run.progress and trainer.is_global_zero)
+        _attach_logs(trainer, folder, config, data, before["steps"] if before else 0)
+        if trainer.is_global_zero:
+            with whole_file(folder / "config.yaml") as temporary:
+                temporary.write_text(yaml.safe_dump(facts["config"], sort_keys=False), encoding="utf-8")
 
-    if trainer.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
+        task = AVSTask(model, config, data.total_steps, data.steps_per_epoch)
+        _fit(trainer, task, data, facts, _last(folder) if before else None)
+        if trainer.is_global_zero:
+            _leave(folder, task, trainer, config, time.perf_counter() - started)
+    return RunResult(folder, data.total_steps, time.perf_counter() - started)
 
-    task = AVSTask(model, config, data.total_steps, data.steps_per_epoch)
-    loaders = _Loaders(data)
+
+def _fit(
+    trainer: pl.Trainer, task: AVSTask, data: TrainingData, facts: dict[str, Any], checkpoint: Path | None
+) -> None:
+    next(each for each in trainer.checkpoint_callbacks if isinstance(each, Checkpoints)).facts = facts
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on settings that are chosen here on purpose
         try:
-            trainer.fit(task, datamodule=loaders, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
+            trainer.fit(task, datamodule=_Loaders(data), ckpt_path=checkpoint, weights_only=True)
         except SystemExit as leaving:
             if trainer.interrupted:  # Lightning leaves the program on Ctrl-C, which is the caller's to decide
                 raise KeyboardInterrupt from leaving
             raise
-    trainer.save_checkpoint(checkpoint)
-    if trainer.is_global_zero:
-        _leave(folder, task, trainer, config, time.perf_counter() - started)
-    return RunResult(folder, data.total_steps, time.perf_counter() - started)
+
+
+def _last(folder: Path) -> Path:
+    return folder / "checkpoints" / LAST
+
+
+def _before(config: Config, folder: Path) -> dict[str, Any] | None:
+    """What the run in ``folder`` says of itself that ``config`` resumes; None where a new one begins.
+
+    Raises:
+        AvsegError: there is one, and it isn't to be resumed, or not so.
+    """
+    if not _last(folder).is_file():
+        return None
+    if not config.run.resume:
+        raise AvsegError(f"{folder} holds a run already: give --run.resume true to continue it, or another --run.out.")
+    before = read_checkpoint(_last(folder))
+    check_resumable(before, config, folder)
+    return before
+
+
+@contextmanager
+def _alone(folder: Path, trainer: pl.Trainer) -> Iterator[None]:
+    """Refuse to train where another process does. The processes of one run count as one, which its first stands for."""
+    if not trainer.is_global_zero:
+        yield
+        return
+    held = f"{folder} is being trained by another process: wait for it to end, or give another --run.out."
+    with working_in(folder / ".avseg" / "train", [_last(folder).parent], held=held):
+        yield
+
+
+def _check_validation(data: TrainingData) -> None:
+    videos = len(data.validation_items)
+    if videos < data.world_size:
+        raise AvsegError(
+            f"{data.config.data.root} has {videos} validation video(s) for {data.world_size} devices, each of which "
+            f"needs one: give --run.devices and --run.nodes that make {videos} or fewer."
+        )
 
 
 class StartWarning(UserWarning):
@@ -161,7 +213,10 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         return _trainer(config, callbacks)
-    except MisconfigurationException as error:
+    except (
+        MisconfigurationException,
+        ValueError,
+    ) as error:  # the latter: not as SLURM was asked
         raise AvsegError(
             f"run.accelerator {run.accelerator} with run.devices {run.devices} is not to be had here "
             f"({' '.join(str(error).split()).removesuffix('.')}): give auto for both, or what `avseg doctor` lists."
@@ -170,7 +225,7 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
 
 def _trainer(config: Config, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
     run = config.run
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=run.accelerator,
         devices=run.devices,
         num_nodes=run.nodes,
@@ -180,13 +235,25 @@ def _trainer(config: Config, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=True,
-        callbacks=[*callbacks, *_checkpoints(Path(run.out), _every(config))],
+        callbacks=[*callbacks, Checkpoints(_last(Path(run.out)).parent, _every(config))],
+        plugins=_plugins(),
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=run.out,
     )
+    if trainer.world_size > 1 and SLURMEnvironment.detect():
+        SLURMEnvironment(auto_requeue=False).validate_settings(trainer.num_devices, run.nodes)
+    return trainer
+
+
+def _plugins() -> list[Any]:
+    plugins: list[Any] = [WholeFiles()]
+    if SLURMEnvironment.detect():
+        # Lightning would stop in the middle of an epoch for a requeue, with checkpoints of its own.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
 
 
 def _every(config: Config) -> int:
@@ -234,6 +301,7 @@ def _check(config: Config) -> None:
         value = attrgetter(field)(config)
         if value is not None and value < least:
             raise AvsegError(f"{field} is {value}: give {least} or more.")
+    check_logger(config.run.logger)
     if config.optim.learning_rate <= 0:
         raise AvsegError(f"optim.learning_rate is {config.optim.learning_rate}: give a number above 0.")
     check_length(config.model.frames_per_clip)
@@ -246,25 +314,8 @@ def _check(config: Config) -> None:
         )
 
 
-def _checkpoints(folder: Path, every: int) -> list[pl.Callback]:
-    """The last state, and the best by validation mIoU. Both are written when a validated epoch has ended, whole."""
-    shared: dict[str, Any] = {
-        "dirpath": folder / "checkpoints",
-        "save_on_train_epoch_end": True,
-        "every_n_epochs": every,
-    }
-    last = ModelCheckpoint(filename="last", enable_version_counter=False, save_top_k=1, monitor=None, **shared)
-    best = ModelCheckpoint(
-        filename="best", enable_version_counter=False, save_top_k=1, monitor="val/miou", mode="max", **shared
-    )
-    return [last, best]
-
-
 def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: TrainingData, first_step: int) -> None:
-    trainer.loggers = [
-        MetricsCSV(folder / "metrics.csv", first_step),
-        TensorBoardLogger(str(folder), name="", version="tensorboard"),
-    ]
+    trainer.loggers = [MetricsCSV(folder / "metrics.csv", first_step), *further_loggers(config.run.logger, folder)]
     if config.run.progress and trainer.is_global_zero:
         trainer.callbacks.append(  # type: ignore[attr-defined]
             StepProgress(f"training {folder.name}", data.total_steps)
@@ -299,21 +350,11 @@ def _all_stills(data: TrainingData) -> list[Still]:
     return [*data.stills, *data.validation_stills]
 
 
-def _steps_done(checkpoint: Path) -> int:
-    try:
-        values = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        return int(values.get("avseg_steps", values["global_step"]))
-    except Exception as error:
-        raise AvsegError(
-            f"{checkpoint} cannot be read ({type(error).__name__}): delete the run's folder and train again."
-        ) from error
-
-
 def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, seconds: float) -> None:
     """The last weights as a folder to load, the best beside them, and where the run came from."""
     model = task.model.eval()
     model.save_pretrained(folder)
-    best = folder / "checkpoints" / "best.ckpt"
+    best = folder / "checkpoints" / BEST
     if best.is_file():
         load(best).save_pretrained(folder / "best")
     write_json(

@@ -31,7 +31,7 @@ class AVSTask(pl.LightningModule):
         model: Moved by the optimiser.
         config: The whole configuration.
         total_steps: Steps of the run, for the schedule.
-        steps_per_epoch: Steps of an epoch, for ``optim.freeze_image_encoder``.
+        steps_per_epoch: Steps of an epoch, at whose end no gradient is left over.
     """
 
     def __init__(self, model: AVSModel, config: Config, total_steps: int, steps_per_epoch: int):
@@ -41,7 +41,7 @@ class AVSTask(pl.LightningModule):
         if config.run.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
-        self.total_steps = total_steps
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.frozen_steps = config.optim.freeze_image_encoder * steps_per_epoch
         self.ema = EMATeacher(model, config.ufe.ema_decay) if config.ufe.teacher == "ema" else None
         self.teacher_average: nn.Module | None = self.ema.model if self.ema else None  # registered: saved, moved
@@ -59,8 +59,7 @@ class AVSTask(pl.LightningModule):
         return self.ema.model if self.ema else self.model
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> None:
-        """One iteration of Algorithm 1; weights move every ``optim.accumulate`` steps."""
-        optim = self.config.optim
+        """One iteration of Algorithm 1; weights move every ``optim.accumulate`` steps and at an epoch's end."""
         torch.manual_seed(mix_seed(self.config.run.seed, batch.step, self.global_rank))  # dropout, stochastic depth
         draws = Draws.of(self.config.run.seed, batch.step, self.global_rank)
         frozen = batch.step < self.frozen_steps
@@ -71,18 +70,31 @@ class AVSTask(pl.LightningModule):
 
         notes: dict[str, Tensor] = {}
         losses = ufe_losses(batch, self.model, self.teacher, self.config.ufe, self.config.perturb, draws, notes)
-        moves = (batch.step + 1) % optim.accumulate == 0 or batch.step + 1 == self.total_steps
+        steps, moves = self.move_of(batch.step)
         count = loss_count(batch, self.config.ufe)
         terms: dict[str, Tensor] = {}
         for index, named in enumerate(losses, start=1):
             with nullcontext() if index == count and moves else self._unsynchronised():
-                self.manual_backward(torch.stack(list(named.values())).sum() / optim.accumulate)
+                self.manual_backward(torch.stack(list(named.values())).sum() / steps)
             terms.update({name: term.detach() for name, term in named.items()})
+        if self.trainer.world_size > 1:
+            share_statistics(self.model, self.trainer.world_size)
         if moves:
             self._move_weights(batch.step, frozen)
         if frozen:
             self.model.image_encoder.train()
         self._log_step(batch, terms, notes)
+
+    def move_of(self, step: int) -> tuple[int, bool]:
+        """How many steps' mean gradient makes the move that ``step`` belongs to, and whether it is the last of them.
+
+        An epoch's last move is of the steps that are left. So nothing waits between epochs, where Lightning clears
+        gradients to validate, where checkpoints are written, and where the image encoder starts to learn.
+        """
+        place = step % self.steps_per_epoch
+        first = place - place % self.config.optim.accumulate
+        steps = min(self.config.optim.accumulate, self.steps_per_epoch - first)
+        return steps, place + 1 == first + steps
 
     def _move_weights(self, step: int, frozen: bool) -> None:
         optimiser = self.optimizers()
@@ -145,13 +157,16 @@ class AVSTask(pl.LightningModule):
         values = {f"loss/{name}": float(term) for name, term in terms.items()}
         values["loss/sup"] = sum(float(term) for name, term in terms.items() if not name.startswith("unsup"))
         values["loss"] = sum(float(term) for term in terms.values())
+        values.update({name: float(note) for name, note in notes.items()})
+        if self.trainer.world_size > 1:  # what is told, and what stops a run, is of all devices
+            mean = _mean(torch.tensor(list(values.values()), device=self.device), self.trainer.world_size)
+            values = dict(zip(values, mean.tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise AvsegError(
                 f"The loss is {values['loss']} at step {batch.step} (clips {', '.join(batch.labelled.names[:4])} …): "
                 "lower optim.learning_rate, or set optim.clip_norm; the last checkpoint is whole."
             )
         self.latest.update(values)
-        values.update({name: float(note) for name, note in notes.items()})
         if last or batch.step % LOG_EVERY == 0:
             self._write({**values, "lr": self.learning_rate(batch.step)}, batch.step)
 
@@ -172,11 +187,34 @@ class AVSTask(pl.LightningModule):
         checkpoint["avseg_model"] = model_config_to_dict(self.model.config)
         # Lightning's own count is of moves, of which accumulating gradients needs fewer.
         checkpoint["avseg_steps"] = self.steps_done
+        checkpoint["avseg_validation"] = {name: x for name, x in self.latest.items() if name.startswith("val/")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting steps."""
-        self.steps_done = checkpoint.get("avseg_steps", checkpoint["global_step"])
+        """Go on counting steps, from the last validation."""
+        self.steps_done = checkpoint["avseg_steps"]
+        self.latest.update(checkpoint["avseg_validation"])
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are ours to move."""
         return batch.to(device, non_blocking=True)
+
+
+@torch.no_grad()
+def share_statistics(model: nn.Module, processes: int) -> None:
+    """Give every process the mean of all processes' running batch-norm statistics.
+
+    Each device normalises by its own batch, as alone, so the running statistics are a mean over batches of a device's
+    size, whichever device had them. Called after every step, for at the next one they make pseudo masks.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    pairs = [(norm.running_mean, norm.running_var) for norm in norms if norm.track_running_stats]
+    running = [each for pair in pairs for each in pair if each is not None]
+    if running:
+        mean = _mean(torch.cat([each.flatten() for each in running]), processes)
+        for each, shared in zip(running, mean.split([each.numel() for each in running]), strict=True):
+            each.copy_(shared.view_as(each))
+
+
+def _mean(values: Tensor, processes: int) -> Tensor:
+    torch.distributed.all_reduce(values)
+    return values / processes

@@ -100,6 +100,8 @@ def test_weights_move_by_the_gradient_of_the_whole_loss_of_their_steps(root: Pat
     close(clipped, {name: 0.1 * value for name, value in mean.items()})
     (whole,) = moves(configuration(root, tmp_path / "whole", accumulate=2, clip_norm=1e9)).gradients
     close(whole, mean)
+    (left,) = moves(configuration(root, tmp_path / "left", accumulate=5)).gradients
+    close(left, mean)  # of the steps that the epoch has
 
 
 def test_a_moving_average_teacher_moves_after_every_move(root: Path, tmp_path: Path) -> None:
