@@ -119,6 +119,12 @@ def prepare_parser() -> Parser:
         default="farneback",
         help="how optical flow is computed; each method has a folder of its own",
     )
+    parser.add_argument(
+        "--front_end",
+        type=Literal["clean", "avsbench"] | None,
+        metavar="{clean,avsbench}",
+        help="clean, or exactly what AVSBench's authors made of such videos; that of files that are there if not given",
+    )
     parser.add_argument("--workers", type=PositiveInt | None, help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="make everything anew")
     return parser
@@ -135,6 +141,7 @@ def prepare(options: Any) -> int:
                 subset,
                 size=options.size,
                 flow_method=options.flow_method,
+                front_end=options.front_end,
                 workers=options.workers,
                 overwrite=options.overwrite,
                 progress=update,

@@ -37,6 +37,7 @@ from avseg.data.items import (
     whole_videos,
 )
 from avseg.data.loader import Batches, ordered_loader
+from avseg.data.made import warn_of_other_front_end
 from avseg.data.pool import cores
 from avseg.data.stills import Still
 from avseg.data.store import Store
@@ -195,6 +196,9 @@ def training_data(
         labelled, distant = shuffle_flow(labelled), shuffle_flow(distant)
     data = TrainingData(config, tuple(labelled), tuple(distant), full_size, rank, world_size, embeddings)
     check_files(data.stills, data.flow, config.model.inputs.flow_method)
+    if rank == 0:
+        layouts = {still.layout: None for still in data.stills}
+        warn_of_other_front_end(layouts, config.model.inputs)
     return data
 
 
@@ -269,6 +273,7 @@ def evaluation_clips(
         AvsegError: a faulty index or an empty split; while iterating, a missing or faulty file.
     """
     items = whole_videos(Layout(root, subset), split)
+    warn_of_other_front_end([Layout(root, subset)], inputs)
     if flow == "shuffled":
         items = shuffle_flow(items)
     return ordered_loader(EvaluationDataset(items, inputs, stored_flow(flow), hidden), range(len(items)), workers)

@@ -7,6 +7,7 @@ quieter ones, and every sample at 16 kHz is the nearest of those at 44.1 kHz, wi
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -196,7 +197,7 @@ def _read_by_moviepy(duration: float, available: int) -> np.ndarray:
     # What the buffer calls its first sample, which sample that is, and how many it holds.
     start, first, held = 0, 0, min(size, available)
     places = []
-    for begin, end in zip(borders[:-1], borders[1:], strict=True):
+    for begin, end in pairwise(borders):
         if begin == end:
             continue
         nearest = _nearest(np.arange(begin, end))

@@ -132,7 +132,7 @@ def start_from(model: AVSModel, start: AVSModel, source: str) -> None:
 
 def _differences(before: ModelConfig, now: ModelConfig, flow: bool) -> Iterator[tuple[str, Any, Any]]:
     """Settings that shapes don't tell apart: name, before, now."""
-    names = ["inputs.mean", "inputs.std"]
+    names = ["inputs.mean", "inputs.std", "inputs.front_end", "inputs.audio_offset"]
     if flow:
         names += ["flow_fusion", "inputs.flow_encoding", "inputs.flow_method"]
     if flow and before.inputs.flow_encoding == now.inputs.flow_encoding == "published":
