@@ -24,14 +24,16 @@ from avseg.data.avsbench import (
     FlowSource,
     Layout,
     Subset,
+    fit_of,
 )
-from avseg.data.clip import Batch, DistantBatch, LabelledBatch, TrainBatch, collate
+from avseg.data.clip import Batch, DistantBatch, EvaluationBatch, LabelledBatch, TrainBatch, collate
 from avseg.data.items import (
     DistantItem,
     LabelledItem,
     check_files,
     layouts_of,
     load_item,
+    load_truth,
     shuffle_flow,
     training_items,
     whole_videos,
@@ -240,14 +242,30 @@ class ValidationDataset(Dataset[LabelledBatch]):
 class EvaluationDataset(Dataset[LabelledBatch]):
     """Video i -> its five frames as a `LabelledBatch` of one clip, from the files."""
 
-    def __init__(self, items: Sequence[LabelledItem], inputs: InputConfig, flow: FlowSource, hidden: bool):
-        self.items, self.inputs, self.flow, self.hidden = list(items), inputs, flow, hidden
+    def __init__(
+        self, items: Sequence[LabelledItem], inputs: InputConfig, flow: FlowSource, hidden: bool, truth: bool = False
+    ):
+        self.items, self.inputs, self.flow, self.hidden, self.truth = list(items), inputs, flow, hidden, truth
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, i: int) -> LabelledBatch:
-        return collate([load_item(self.items[i], self.inputs, self.flow, self.hidden)], LabelledBatch)
+        item = self.items[i]
+        clip = load_item(item, self.inputs, self.flow, self.hidden)
+        if not self.truth:
+            return collate([clip], LabelledBatch)
+        masks = load_truth(item, self.hidden)
+        size = next(mask.shape for mask in masks if mask is not None)
+        truth = np.stack([np.zeros(size, dtype=np.bool_) if mask is None else mask for mask in masks])
+        known = torch.tensor([mask is not None for mask in masks])
+        fit = fit_of(item.layout, item.source.name, self.inputs)
+        return replace(
+            collate([clip], EvaluationBatch),
+            truth=torch.from_numpy(truth)[None, :, None],
+            known=known[None, :, None, None, None],
+            picture=(fit.left, fit.top, fit.width, fit.height),
+        )
 
 
 def evaluation_clips(
@@ -259,6 +277,7 @@ def evaluation_clips(
     *,
     flow: FlowSource | Literal["shuffled"] = "computed",
     hidden: bool = False,
+    truth: bool = False,
 ) -> Batches:
     """Every video of a split in the order of the index, one `LabelledBatch` of B = 1 and T = 5 each.
 
@@ -268,6 +287,7 @@ def evaluation_clips(
         workers: Processes that load; 0: a thread.
         flow: Which flow; ``shuffled`` as in ``data.flow``, ``none`` for a model without the NF branch.
         hidden: Also read the generated benchmark's hidden masks (only S4's training split has any).
+        truth: Also give masks at their own size: each batch is an `EvaluationBatch`.
 
     Raises:
         AvsegError: a faulty index or an empty split; while iterating, a missing or faulty file.
@@ -276,7 +296,8 @@ def evaluation_clips(
     warn_of_other_front_end([Layout(root, subset)], inputs)
     if flow == "shuffled":
         items = shuffle_flow(items)
-    return ordered_loader(EvaluationDataset(items, inputs, stored_flow(flow), hidden), range(len(items)), workers)
+    dataset = EvaluationDataset(items, inputs, stored_flow(flow), hidden, truth)
+    return ordered_loader(dataset, range(len(items)), workers)
 
 
 def validation_clips(data: TrainingData) -> Batches:

@@ -319,6 +319,7 @@ def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, sec
             "seed": config.run.seed,
             "parameters": sum(p.numel() for p in model.parameters()),
             "validation": {k: v for k, v in task.latest.items() if k.startswith("val/")},
+            "validation_size": "model",  # masks brought to the model's size, which costs less than the truth's own
             **provenance(),
         },
     )
