@@ -134,8 +134,8 @@ def compare(
     sizes = {found.size for found in everything}
     if len(sizes) > 1:
         raise AvsegError(
-            "Some scores were taken at the truth's own size and others at the model's (as all were before files had the "
-            "key size): evaluate the latter again, or all with --size model."
+            "Some scores were taken at the truth's own size and others at the model's (as all were before files had "
+            "the key size): evaluate the latter again, or all with --size model."
         )
     protocols = [name for name in everything[0].scores if all(name in found.scores for found in everything)]
     if not protocols:

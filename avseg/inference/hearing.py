@@ -65,7 +65,7 @@ class Hearing:
         Args:
             time: Seconds, no earlier than the moment before.
         """
-        middle = round((time + self._offset) * SAMPLE_RATE)
+        middle = max(0, round((time + self._offset) * SAMPLE_RATE))
         self._read_until(middle + _AHEAD)
         if len(self._held) < EXAMPLE_SAMPLES and self._first:
             self._restart()  # the track ended before the moment: its last sound lies further back
