@@ -297,7 +297,7 @@ def test_scores_of_different_sizes_are_not_compared(tmp_path: Path) -> None:
     measured = Evaluation("m", "r", "s4", "test", "1", scores, {}, size="truth", frames_per_clip=1)
     write_evaluation(tmp_path / "new.json", measured)
     values = json.loads((tmp_path / "new.json").read_text())
-    assert read_evaluation(tmp_path / "new.json") == measured
+    assert replace(read_evaluation(tmp_path / "new.json"), diagnostics={}) == measured
     for name in ("size", "frames_per_clip", "remark"):
         values.pop(name)
     (tmp_path / "old.json").write_text(json.dumps(values))
