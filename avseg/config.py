@@ -14,6 +14,12 @@ from avseg.errors import AvsegError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+FrontEnd = Literal["clean", "avsbench"]
+"""How pixels and sound of a raw video become what a model is given; see `InputConfig`."""
+
+AUDIO_OFFSET = -0.4575
+"""Seconds from AVSBench's first frame, at 15/16 s, to the middle of the 0.96 s of sound that belong to it."""
+
 
 @dataclass
 class InputConfig:
@@ -24,6 +30,10 @@ class InputConfig:
         mean: Per-channel mean of RGB in [0, 1], subtracted.
         std: Per-channel standard deviation of RGB in [0, 1], divided by.
         resize: ``stretch`` fills the square as AVSBench does; ``letterbox`` keeps the aspect and pads.
+        front_end: ``clean`` shrinks pictures by area and resamples sound behind a low-pass; ``avsbench`` does both as
+            AVSBench's authors did (`avseg.media.avsbench_front_end`), for weights that learnt from their files.
+        audio_offset: Seconds from a frame to the middle of the 0.96 s of sound that belong to it. Prepared data have
+            AVSBench's windows, which is why it isn't 0.
         flow_method: How optical flow is computed; of stored flow, what ``avseg data prepare --flow_method`` wrote so.
         flow_encoding: ``pixels`` per 40 ms, or ``published``: the 8-bit form of UFE's published flow, grey / 255.
         flow_bound: Pixels per 40 ms that the published 8-bit form maps to its ends. Its authors did not publish theirs.
@@ -33,6 +43,8 @@ class InputConfig:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     resize: Literal["stretch", "letterbox"] = "stretch"
+    front_end: FrontEnd = "clean"
+    audio_offset: float = AUDIO_OFFSET
     flow_method: Literal["farneback", "dis"] = "farneback"
     flow_encoding: Literal["pixels", "published"] = "pixels"
     flow_bound: float = 20.0

@@ -40,7 +40,7 @@ def synth_parser() -> Parser:
         "root", metavar="ROOT", type=str, help="the folder that will hold Single-source/ or Multi-sources/"
     )
     parser.add_argument("--subset", type=Subset, default="s4", help="which layout and task")
-    parser.add_argument("--videos", type=PositiveInt, default=200, help="labelled videos of all splits together")
+    parser.add_argument("--videos", type=PositiveInt, default=200, help="labelled videos of all three splits together")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes")
     parser.add_argument(
         "--objects",
@@ -67,6 +67,8 @@ def synth(options: Any) -> int:
     counts = ", ".join(f"{name} {count}" for name, count in info.counts.items())
     print(f"{info.root}: {info.subset} {info.version}, objects {info.objects}, {len(info.categories)} categories")
     print(f"videos: {counts}")
+    if empty := [name for name, count in info.counts.items() if not count and name != "distant"]:
+        note(f"{' and '.join(empty)} stay{'s' * (len(empty) == 1)} empty: --videos counts all splits, give 3 or more.")
     print(f"next: avseg data prepare {info.root} --subset {info.subset}")
     return 0
 
@@ -119,6 +121,12 @@ def prepare_parser() -> Parser:
         default="farneback",
         help="how optical flow is computed; each method has a folder of its own",
     )
+    parser.add_argument(
+        "--front_end",
+        type=Literal["clean", "avsbench"] | None,
+        metavar="{clean,avsbench}",
+        help="clean, or exactly what AVSBench's authors made of such videos; that of files that are there if not given",
+    )
     parser.add_argument("--workers", type=PositiveInt | None, help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="make everything anew")
     return parser
@@ -135,6 +143,7 @@ def prepare(options: Any) -> int:
                 subset,
                 size=options.size,
                 flow_method=options.flow_method,
+                front_end=options.front_end,
                 workers=options.workers,
                 overwrite=options.overwrite,
                 progress=update,

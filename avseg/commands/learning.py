@@ -104,6 +104,12 @@ def evaluate_parser() -> Parser:
         help="motion for a model that takes it: avseg's own, UFE's published 8-bit trees, or, as a control, that of "
         "another video",
     )
+    parser.add_argument(
+        "--size",
+        type=Literal["truth", "model"],
+        default="truth",
+        help="at which size masks are scored: the truth's own, or the model's picture size",
+    )
     parser.add_argument("--json", type=str | None, help="also write the scores of every video to this file")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     return parser
@@ -122,6 +128,7 @@ def evaluate(options: Any) -> int:
         device=choose_device(options.device),
         workers=options.data.workers,
         flow=options.data.flow,
+        size=options.size,
     )
     if evaluation.flow == "none" and options.data.flow != "computed":
         note(f"{options.checkpoint} takes no motion, so --data.flow {options.data.flow} changes nothing.")

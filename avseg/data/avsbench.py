@@ -5,6 +5,7 @@ Paths are in `avseg.data.layout`, lists in `avseg.data.index`, pictures and tens
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -42,7 +43,7 @@ from avseg.data.layout import (
     labelled_frames,
 )
 from avseg.data.log_mel import load_log_mel, save_log_mel
-from avseg.data.pictures import Fit, read_image, read_mask, write_image, write_mask
+from avseg.data.pictures import Fit, read_image, read_mask, shrink_of, write_image, write_mask
 from avseg.errors import AvsegError
 from avseg.media.flow import decode_published, read_flow_png, read_published
 
@@ -157,7 +158,7 @@ def fit_of(layout: Layout | DistantLayout, name: str, inputs: InputConfig) -> Fi
         AvsegError: ``letterbox`` needs the size of the raw video, and the list of sizes doesn't give it.
     """
     if inputs.resize == "stretch":
-        return Fit.stretch(inputs.image_size)
+        return replace(Fit.stretch(inputs.image_size), shrink=shrink_of(inputs))
     sizes = layout.video_sizes
     modified = sizes.stat().st_mtime_ns if sizes.is_file() else 0
     size = _sizes(sizes, modified).get(name)
@@ -166,7 +167,7 @@ def fit_of(layout: Layout | DistantLayout, name: str, inputs: InputConfig) -> Fi
             f"{sizes} does not give the size of {name}, which letterbox needs: run `avseg data prepare` "
             "with the raw videos in place, or choose --model.inputs.resize stretch."
         )
-    return Fit.letterbox(inputs.image_size, *size)
+    return replace(Fit.letterbox(inputs.image_size, *size), shrink=shrink_of(inputs))
 
 
 def _clip(

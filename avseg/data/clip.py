@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,30 @@ class LabelledBatch(Batch):
     def __post_init__(self) -> None:
         if self.masks is None:
             raise ValueError("A labelled batch needs masks.")
+
+
+@dataclass(frozen=True)
+class EvaluationBatch(LabelledBatch):
+    """Whole videos with the truth at its own size as well, which is what scores are taken at.
+
+    Attributes:
+        truth: ``(B, T, 1, h, w)`` bool, masks as they are stored; False where a frame has none.
+        known: ``(B, T, 1, 1, 1)`` bool, whether a frame has a mask.
+        picture: Left, top, width and height of the picture within the model's square, in pixels.
+    """
+
+    truth: Tensor | None = None
+    known: Tensor | None = None
+    picture: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def at_truth(self, logits: Tensor) -> Tensor:
+        """Logits ``(B, T, 1, H, W)`` at the model's size -> ``(B, T, 1, h, w)``: bilinear, as in AVSBench's loss."""
+        assert self.truth is not None
+        left, top, width, height = self.picture
+        inside = logits[..., top : top + height, left : left + width].flatten(0, 1).float()
+        if inside.shape[-2:] != self.truth.shape[-2:]:
+            inside = interpolate(inside, self.truth.shape[-2:], mode="bilinear", align_corners=False)
+        return inside.unflatten(0, logits.shape[:2])
 
 
 @dataclass(frozen=True)

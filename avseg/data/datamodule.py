@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from avseg.config import Config, InputConfig
 from avseg.data.assemble import stored_batch
-from avseg.data.avsbench import DistantLayout, FlowSource, Layout, Subset
-from avseg.data.clip import Batch, DistantBatch, LabelledBatch, TrainBatch, collate
+from avseg.data.avsbench import DistantLayout, FlowSource, Layout, Subset, fit_of
+from avseg.data.clip import Batch, DistantBatch, EvaluationBatch, LabelledBatch, TrainBatch, collate
 from avseg.data.items import (
     DistantItem,
     LabelledItem,
@@ -27,11 +27,13 @@ from avseg.data.items import (
     check_length,
     layouts_of,
     load_item,
+    load_truth,
     shuffle_flow,
     training_items,
     whole_videos,
 )
 from avseg.data.loader import Batches, ordered_loader
+from avseg.data.made import warn_of_other_front_end
 from avseg.data.pool import cores
 from avseg.data.stills import Still
 from avseg.data.store import Store
@@ -189,6 +191,9 @@ def training_data(
         labelled, distant = shuffle_flow(labelled), shuffle_flow(distant)
     data = TrainingData(config, tuple(labelled), tuple(distant), full_size, rank, world_size, embeddings)
     check_files(data.stills, data.flow, config.model.inputs.flow_method)
+    if rank == 0:
+        layouts = {still.layout: None for still in data.stills}
+        warn_of_other_front_end(layouts, config.model.inputs)
     return data
 
 
@@ -230,14 +235,30 @@ class ValidationDataset(Dataset[LabelledBatch]):
 class EvaluationDataset(Dataset[LabelledBatch]):
     """Video i -> its five frames as a `LabelledBatch` of one clip, from the files."""
 
-    def __init__(self, items: Sequence[LabelledItem], inputs: InputConfig, flow: FlowSource, hidden: bool):
-        self.items, self.inputs, self.flow, self.hidden = list(items), inputs, flow, hidden
+    def __init__(
+        self, items: Sequence[LabelledItem], inputs: InputConfig, flow: FlowSource, hidden: bool, truth: bool = False
+    ):
+        self.items, self.inputs, self.flow, self.hidden, self.truth = list(items), inputs, flow, hidden, truth
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, i: int) -> LabelledBatch:
-        return collate([load_item(self.items[i], self.inputs, self.flow, self.hidden)], LabelledBatch)
+        item = self.items[i]
+        clip = load_item(item, self.inputs, self.flow, self.hidden)
+        if not self.truth:
+            return collate([clip], LabelledBatch)
+        masks = load_truth(item, self.hidden)
+        size = next(mask.shape for mask in masks if mask is not None)
+        truth = np.stack([np.zeros(size, dtype=np.bool_) if mask is None else mask for mask in masks])
+        known = torch.tensor([mask is not None for mask in masks])
+        fit = fit_of(item.layout, item.source.name, self.inputs)
+        return replace(
+            collate([clip], EvaluationBatch),
+            truth=torch.from_numpy(truth)[None, :, None],
+            known=known[None, :, None, None, None],
+            picture=(fit.left, fit.top, fit.width, fit.height),
+        )
 
 
 def evaluation_clips(
@@ -249,6 +270,7 @@ def evaluation_clips(
     *,
     flow: FlowSource | Literal["shuffled"] = "computed",
     hidden: bool = False,
+    truth: bool = False,
 ) -> Batches:
     """Every video of a split in the order of the index, one `LabelledBatch` of B = 1 and T = 5 each.
 
@@ -258,14 +280,17 @@ def evaluation_clips(
         workers: Processes that load; 0: a thread.
         flow: Which flow; ``shuffled`` as in ``data.flow``, ``none`` for a model without the NF branch.
         hidden: Also read the generated benchmark's hidden masks (only S4's training split has any).
+        truth: Also give masks at their own size: each batch is an `EvaluationBatch`.
 
     Raises:
         AvsegError: a faulty index or an empty split; while iterating, a missing or faulty file.
     """
     items = whole_videos(Layout(root, subset), split)
+    warn_of_other_front_end([Layout(root, subset)], inputs)
     if flow == "shuffled":
         items = shuffle_flow(items)
-    return ordered_loader(EvaluationDataset(items, inputs, stored_flow(flow), hidden), range(len(items)), workers)
+    dataset = EvaluationDataset(items, inputs, stored_flow(flow), hidden, truth)
+    return ordered_loader(dataset, range(len(items)), workers)
 
 
 def validation_clips(data: TrainingData) -> Batches:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from avseg.config import DataConfig, InputConfig
 from avseg.data.avsbench import (
@@ -20,6 +21,7 @@ from avseg.data.avsbench import (
     read_distant_index,
     read_index,
     read_label_subset,
+    read_mask,
 )
 from avseg.data.clip import Clip, windows
 from avseg.data.stills import Still, load_stills
@@ -190,6 +192,28 @@ def load_item(item: LabelledItem | DistantItem, inputs: InputConfig, flow: FlowS
         if k in item.excluded:
             clip.valid[row] = False
     return clip
+
+
+def load_truth(item: LabelledItem, hidden: bool = False) -> list[npt.NDArray[np.bool_] | None]:
+    """The masks ``(h, w)`` of an item's frames as they are stored; None of a frame without one.
+
+    Args:
+        item: What to read.
+        hidden: As in `load_item`.
+
+    Raises:
+        AvsegError: a mask is missing, unreadable or of another size than the others.
+    """
+    layout, video = item.layout, item.source
+    paths = [still.mask if still.labelled else layout.hidden_mask(video, still.k) for still in item.stills]
+    wanted = [still.labelled or hidden for still in item.stills]
+    masks: list[npt.NDArray[np.bool_] | None] = []
+    size: tuple[int, int] | None = None
+    for path, asked in zip(paths, wanted, strict=True):
+        masks.append(read_mask(path, size) if asked else None)
+        if (mask := masks[-1]) is not None:
+            size = (mask.shape[1], mask.shape[0])
+    return masks
 
 
 def check_files(stills: Iterable[Still], flow: FlowSource, method: FlowMethod = "farneback") -> None:

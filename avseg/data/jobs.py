@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from avseg.config import FrontEnd
 from avseg.data.avsbench import (
     FRAMES,
     DistantFrame,
@@ -31,9 +32,12 @@ from avseg.data.layout import flow_folder
 from avseg.data.pool import Progress, run_all
 from avseg.errors import AvsegError
 from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, frame_log_mel, load_audio, log_mel_at, read_wav, write_wav
+from avseg.media.avsbench_front_end import official_pairs, official_sound, sampled_sound
 from avseg.media.container import MediaWarning
 from avseg.media.flow import FlowMethod, neighbour_flow, write_flow_png
-from avseg.media.video import probe, read_pairs
+from avseg.media.resize import resize
+from avseg.media.sound import iter_sound
+from avseg.media.video import FramePair, probe, read_pairs
 
 _FIVE_EXAMPLES = (EXAMPLE_SAMPLES + (FRAMES - 1) * 0.96 * SAMPLE_RATE) / SAMPLE_RATE  # seconds; 0.96 s apart
 
@@ -50,10 +54,12 @@ class Job:
         log_mel: File of the log-mel tensor.
         wav: File of the sound; None makes none.
         moments: ``seconds``: frames 1..5 at (k − 1) + 15/16 s, and consecutive log-mel examples, as AVSBench pairs
-            them; ``middle``: the middle frame, and the example centred on it.
+            them; ``middle``: the middle frame, and the example that belongs to its moment
+            (`avseg.media.audio.window_starts`).
         size: Side of the square frames.
         flow_method: ``farneback`` or ``dis``.
         overwrite: Make files that are there already, too.
+        front_end: See `avseg.config.InputConfig`.
         measure: Also find the raw video's width and height; `run_jobs` sets it where ``sizes`` doesn't know them.
     """
 
@@ -68,6 +74,7 @@ class Job:
     size: int
     flow_method: FlowMethod
     overwrite: bool = False
+    front_end: FrontEnd = "clean"
     measure: bool = False
 
     @property
@@ -121,7 +128,14 @@ class Outcome:
     size: tuple[int, int] | None = None
 
 
-def video_job(layout: Layout, video: Video, side: int, flow_method: FlowMethod, overwrite: bool = False) -> Job:
+def video_job(
+    layout: Layout,
+    video: Video,
+    side: int,
+    flow_method: FlowMethod,
+    overwrite: bool = False,
+    front_end: FrontEnd = "clean",
+) -> Job:
     """The job of a video of S4 or MS3: five frames ``side`` pixels high and wide, and their sound."""
     numbers = range(1, FRAMES + 1)
     return Job(
@@ -136,6 +150,7 @@ def video_job(layout: Layout, video: Video, side: int, flow_method: FlowMethod, 
         size=side,
         flow_method=flow_method,
         overwrite=overwrite,
+        front_end=front_end,
     )
 
 
@@ -146,11 +161,12 @@ def distant_job(
     flow_method: FlowMethod,
     overwrite: bool = False,
     raw: Path | None = None,
+    front_end: FrontEnd = "clean",
 ) -> Job:
     """The job of one of MS3's distant frames: the middle frame of ``raw`` (None: of the video that its list names).
 
-    Its sound is the 0.96 s centred on the frame. (UFE's published release pairs the middle frame with the first
-    second's sound, an error that is not repeated here.)
+    Its sound is that of the frame's moment, as in any video. (UFE's published release pairs the middle frame with the
+    first second's sound, an error that is not repeated here.)
     """
     return Job(
         name=f"{layout.folder.name}/{frame.name}",
@@ -164,6 +180,7 @@ def distant_job(
         size=side,
         flow_method=flow_method,
         overwrite=overwrite,
+        front_end=front_end,
     )
 
 
@@ -247,8 +264,7 @@ def _make_pictures(job: Job, outcome: Outcome) -> None:
         raise AvsegError(f"{job.raw} does not exist: put the raw video there, or take its row out of the CSV.")
     info = probe(job.raw)
     outcome.size = (info.width, info.height)
-    times = frame_times(len(job.frames)) if job.moments == "seconds" else np.array([info.duration / 2])
-    pairs = read_pairs(job.raw, times[missing], size=(job.size, job.size)) if missing else []
+    pairs = _pairs(job, missing, info.duration) if missing else []
     for i, pair in zip(missing, pairs, strict=True):
         if job.lacks(job.frames[i]):
             write_image(job.frames[i], pair.frame)
@@ -260,13 +276,42 @@ def _make_pictures(job: Job, outcome: Outcome) -> None:
         outcome.notes.append(f"{job.raw} has a single frame: its flow is zero.")
 
 
+def _pairs(job: Job, places: Sequence[int], duration: float) -> list[FramePair]:
+    size = (job.size, job.size)
+    if job.front_end == "avsbench" and job.moments == "seconds":
+        return official_pairs(job.raw, [place + 1 for place in places], size)
+    times = frame_times(len(job.frames))[places] if job.moments == "seconds" else [duration / 2]
+    if job.front_end == "clean":
+        return read_pairs(job.raw, times, size=size)
+
+    def small(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return resize(frame, size, "bilinear")
+
+    return [
+        replace(pair, frame=small(pair.frame), neighbour=None if pair.neighbour is None else small(pair.neighbour))
+        for pair in read_pairs(job.raw, times)
+    ]
+
+
+def _sound(job: Job) -> npt.NDArray[np.float32]:
+    """``(n,)`` or ``(n, channels)`` at 16 kHz."""
+    if job.front_end == "clean":
+        return load_audio(job.raw)
+    if job.moments == "seconds":
+        return official_sound(job.raw)
+    pieces = list(sampled_sound(iter_sound(job.raw)))
+    if not pieces:
+        raise AvsegError(f"{job.raw} has no sound that can be decoded: copy or convert it again.")
+    return np.concatenate(pieces)
+
+
 def _make_sound(job: Job, outcome: Outcome) -> None:
     if not job.sound_missing:
         return
     if job.wav is None or job.lacks(job.wav):
         if not job.raw.is_file():
             raise AvsegError(f"{job.raw} does not exist: put the raw video there, or take its row out of the CSV.")
-        wave, rate = load_audio(job.raw), SAMPLE_RATE
+        wave, rate = _sound(job), SAMPLE_RATE
         if job.wav is not None:
             write_wav(job.wav, wave)
             outcome.written["wav"] += 1

@@ -129,6 +129,11 @@ class Layout:
         return self.root / ".avseg" / "embeddings"
 
     @property
+    def made(self) -> Path:
+        """Where `prepare` notes which front end it used."""
+        return self.root / ".avseg" / f"made-{self.subset}.json"
+
+    @property
     def store(self) -> Path:
         """Folder of the memory-mapped store."""
         return self.root / ".avseg" / "store" / self.subset
@@ -231,6 +236,11 @@ class DistantLayout:
     def embeddings(self) -> Path:
         """Folder of computed audio embeddings."""
         return self.folder / ".avseg" / "embeddings"
+
+    @property
+    def made(self) -> Path:
+        """As `Layout.made`."""
+        return self.folder / ".avseg" / "made.json"
 
     @property
     def store(self) -> Path:

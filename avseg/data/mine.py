@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
+from avseg.config import FrontEnd
 from avseg.data.avsbench import DistantFrame, DistantLayout, Layout, read_index, write_distant_index
 from avseg.data.index import read_rows, write_rows
 from avseg.data.jobs import distant_folders, distant_job, run_jobs
+from avseg.data.made import Made
 from avseg.data.pool import Progress
-from avseg.data.prepare import first_size, frame_side, marker
+from avseg.data.prepare import check_alignment, first_size, frame_side, how_to_make, marker
 from avseg.data.unfinished import working_in
 from avseg.data.vggsound import SoundVideo, read_folder, read_mapping, with_names, youtube_ids
 from avseg.errors import AvsegError
@@ -71,12 +73,12 @@ def mine(
 
     Categories take turns until ``count`` videos are had; chance decides within a category. A smaller count is a subset
     of a larger one with the same seed. Of each video the middle frame, the flow to its neighbour and the 0.96 s of
-    sound around it are kept. Started again after a stop, it makes only what is missing.
+    sound that belong to it are kept. Started again after a stop, it makes only what is missing.
 
     Args:
         source: A folder like VGGSound's; see `avseg.data.vggsound.read_folder`.
         like: The folder that holds the data set's ``Multi-sources/``. Videos in its lists, of MS3 and S4, are left out,
-            frames have the size of its frames, and names of its categories are labels as well.
+            frames have the size and the front end of its frames, and names of its categories are labels as well.
         out: The folder in which ``MS3_Extend`` is made.
         count: How many; None: all there are.
         seed: Which order.
@@ -103,7 +105,11 @@ def mine(
     with working_in(marker(Path(out), "ms3"), distant_folders(layout, flow_method)):
         side = frame_side(data, videos)
         _check_folder(layout, side)
-        run = _Run(layout, side, flow_method, workers, progress)
+        like_data = Made.of(data)
+        made = how_to_make(layout, like_data.front_end if like_data else None)
+        check_alignment(layout, made)
+        made.write(layout)
+        run = _Run(layout, side, flow_method, made.front_end, workers, progress)
         chosen = run.fill(queues, count)
         if not chosen:
             raise AvsegError(f"{source} has no video that fits and can be read; of the first: {run.failures[0][1]}")
@@ -129,10 +135,11 @@ class _Run:
         layout: DistantLayout,
         side: int,
         flow_method: FlowMethod,
+        front_end: FrontEnd,
         workers: int | None,
         progress: Progress | None,
     ) -> None:
-        self.layout, self.side, self.flow_method = layout, side, flow_method
+        self.layout, self.side, self.flow_method, self.front_end = layout, side, flow_method, front_end
         self.workers, self.progress = workers, progress
         rows = read_rows(layout.numbers, ("n", "video"), "") if layout.numbers.is_file() else []
         self.numbers = {row["video"]: row["n"] for _, row in rows}
@@ -156,9 +163,10 @@ class _Run:
 
     def _make(self, videos: Sequence[SoundVideo]) -> None:
         self._number(videos)
+        numbered = [(DistantFrame(self.numbers[video.key]), video.path) for video in videos]
         jobs = [
-            distant_job(self.layout, DistantFrame(self.numbers[video.key]), self.side, self.flow_method, raw=video.path)
-            for video in videos
+            distant_job(self.layout, frame, self.side, self.flow_method, raw=raw, front_end=self.front_end)
+            for frame, raw in numbered
         ]
         before, progress = len(self.tried), self.progress
 

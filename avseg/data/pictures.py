@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from avseg.config import InputConfig
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.media.flow import resize_flow
-from avseg.media.resize import resize
+from avseg.media.resize import Shrink, resize
 
 _PNG_END = b"IEND\xaeB`\x82"
 
@@ -90,6 +91,7 @@ class Fit:
     Attributes:
         side: The square's side.
         left, top, width, height: The picture within it.
+        shrink: How pictures get smaller; masks and flow always by area.
     """
 
     side: int
@@ -97,6 +99,7 @@ class Fit:
     top: int
     width: int
     height: int
+    shrink: Shrink = "area"
 
     @classmethod
     def stretch(cls, side: int) -> "Fit":
@@ -117,7 +120,11 @@ class Fit:
 
     def image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """``(H, W, 3)`` uint8 -> ``(side, side, 3)``."""
-        return self._place(resize(image, (self.width, self.height)))
+        return self._place(self.resized(image))
+
+    def resized(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """``(H, W, 3)`` uint8 -> ``(height, width, 3)``."""
+        return resize(image, (self.width, self.height), self.shrink)
 
     def mask(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """``(H, W)`` bool -> ``(side, side)``: on where more than half of a new pixel's area is on."""
@@ -141,6 +148,11 @@ class Fit:
         square = np.zeros((self.side, self.side, *picture.shape[2:]), dtype=picture.dtype)
         square[self.top : self.top + self.height, self.left : self.left + self.width] = picture
         return square
+
+
+def shrink_of(inputs: InputConfig) -> Shrink:
+    """How a front end makes pictures smaller."""
+    return "bilinear" if inputs.front_end == "avsbench" else "area"
 
 
 def _read_bytes(path: Path, mend: str) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from avseg.config import AUDIO_OFFSET, FrontEnd
 from avseg.data.avsbench import (
     DistantLayout,
     Layout,
@@ -23,6 +24,7 @@ from avseg.data.avsbench import (
 from avseg.data.flow_trees import export_published_flow, import_published_flow
 from avseg.data.jobs import Job, Outcome, distant_folders, distant_job, exists, prepare_video, run_jobs, video_job
 from avseg.data.layout import flow_folder
+from avseg.data.made import Made
 from avseg.data.pool import Progress
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
@@ -66,6 +68,7 @@ def prepare(
     *,
     size: int | None = None,
     flow_method: FlowMethod = "farneback",
+    front_end: FrontEnd | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -73,14 +76,16 @@ def prepare(
     """Make frames, 16 kHz sound, log-mel and flow of every video of a subset, as far as they are missing.
 
     For MS3 the distant frames of ``MS3_Extend/index.csv`` are prepared as well, where there is such a list. Their
-    sound is the 0.96 s centred on the frame. (UFE's published release pairs the middle frame with the first second's
-    sound, an error that is not repeated here.)
+    sound is that of the frame's moment, as in any video. (UFE's published release pairs the middle frame with the first
+    second's sound, an error that is not repeated here.)
 
     Args:
         root: The folder that holds ``Single-source/`` and ``Multi-sources/``.
         subset: ``s4`` or ``ms3``.
         size: Side of the frames; None: that of frames or masks that are there, else 224.
         flow_method: ``farneback``, or ``dis``, which goes into a folder of its own.
+        front_end: ``clean``, or ``avsbench``, which makes what AVSBench's authors made of the same videos; None: that
+            of files that are there, else ``clean``.
         workers: Processes; None: one a core.
         overwrite: Make everything anew.
         progress: Called with (videos done, videos that need work).
@@ -90,21 +95,32 @@ def prepare(
 
     Raises:
         AvsegError: no index; frames but no raw videos to compute flow from; ``size`` contradicts frames or masks that
-            are there; another run is preparing the same subset; the disk is full.
+            are there, or ``front_end`` files; another run is preparing the same subset; the disk is full.
     """
     layout = Layout(root, subset)
     videos = read_index(root, subset)
     side = frame_side(layout, videos, size, overwrite)
-    jobs = [video_job(layout, video, side, flow_method, overwrite) for video in videos]
+    made: dict[Layout | DistantLayout, Made] = {layout: how_to_make(layout, front_end, overwrite)}
+    front_end = made[layout].front_end
+    jobs = [video_job(layout, video, side, flow_method, overwrite, front_end) for video in videos]
     folders = [layout.data / kind for kind in (*_KINDS, flow_folder(flow_method))]
     if subset == "ms3" and DistantLayout(layout.distant).index.is_file():
         distant = DistantLayout(layout.distant)
         frames = read_distant_index(distant.folder)
-        jobs += [distant_job(distant, frame, side, flow_method, overwrite) for frame in frames]
+        # Published distant frames may stand beside videos that were prepared here: each keeps its own front end.
+        kept_as_made = not overwrite and Made.of(distant) is not None
+        made[distant] = how_to_make(distant, None if kept_as_made else front_end, overwrite)
+        front_end = made[distant].front_end
+        others = [distant_job(distant, frame, side, flow_method, overwrite, front_end=front_end) for frame in frames]
+        if any(job.sound_missing for job in others):
+            check_alignment(distant, made[distant])
+        jobs += others
         folders += distant_folders(distant, flow_method)
     _check_raw(layout, jobs)
     kept = 0 if overwrite else sum(exists(path) for job in jobs for path in job.files)
     with working_in(marker(layout.root, subset), folders):
+        for where, how in made.items():
+            how.write(where)
         outcomes = run_jobs(jobs, layout.root, workers, progress)
     named = [(job.name, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
     return PrepareReport(
@@ -114,6 +130,36 @@ def prepare(
         failures=[(name, reason) for name, outcome in named for reason in outcome.failures],
         notes=[(name, note) for name, outcome in named for note in outcome.notes],
     )
+
+
+def how_to_make(layout: Layout | DistantLayout, front_end: FrontEnd | None, overwrite: bool = False) -> Made:
+    """How missing files are to be made: as asked, or as those that are there, else ``clean``.
+
+    Raises:
+        AvsegError: they would not go together with files that are there and stay.
+    """
+    there = None if overwrite else Made.of(layout)
+    if there is None:
+        return Made(front_end or "clean")
+    if front_end not in (None, there.front_end):
+        raise AvsegError(
+            f"{layout.folder} holds files made with front end {there.front_end}, not {front_end}: give --front_end "
+            f"{there.front_end}, or --overwrite to make them anew."
+        )
+    return there
+
+
+def check_alignment(layout: DistantLayout, made: Made) -> None:
+    """Refuse to put sound beside other sound that was cut elsewhere.
+
+    Raises:
+        AvsegError: files that are there were made with another ``audio_offset``.
+    """
+    if made.audio_offset not in (None, AUDIO_OFFSET):
+        raise AvsegError(
+            f"{layout.folder / 'audios_log_mel'} holds sound that was cut {made.audio_offset - AUDIO_OFFSET:.2f} s "
+            "later than avseg cuts it now: remove that folder, and run again."
+        )
 
 
 def marker(root: Path, subset: Subset) -> Path:

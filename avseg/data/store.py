@@ -27,7 +27,7 @@ from safetensors.numpy import save
 
 from avseg.config import InputConfig
 from avseg.data.avsbench import DistantFrame, DistantLayout, FlowSource, Layout, Video, fit_of
-from avseg.data.pictures import Fit
+from avseg.data.pictures import Fit, shrink_of
 from avseg.data.pool import Progress, cores
 from avseg.data.stills import Still, load_stills
 from avseg.data.unfinished import working_in
@@ -184,7 +184,8 @@ class _Part:
         how = f"-{inputs.flow_bound:g}" if flow == "published" else ""
         if flow == "computed" and inputs.flow_method != "farneback":
             how = f"-{inputs.flow_method}"
-        names = {"frame": f"frame-{size}", "log_mel": "log_mel", "flow": f"flow-{flow}{how}-{size}"}
+        shrunk = "" if shrink_of(inputs) == "area" else f"-{shrink_of(inputs)}"
+        names = {"frame": f"frame-{size}{shrunk}", "log_mel": "log_mel", "flow": f"flow-{flow}{how}-{size}"}
         names["mask"] = f"mask-{size}"
         self.folders = {kind: self.base / f"{name}-v{FORMAT_VERSION}" for kind, name in names.items()}
         self.keys = [_keys(still, inputs, flow) for still in stills]

@@ -123,7 +123,7 @@ def compare(
         seed: Of the bootstrap's own random numbers.
 
     Raises:
-        AvsegError: another subset, split or set of videos, other numbers of seeds, or no shared protocol.
+        AvsegError: another subset, split, size or set of videos, other numbers of seeds, or no shared protocol.
     """
     everything = [*baseline, *candidate]
     if not baseline or not candidate:
@@ -131,6 +131,12 @@ def compare(
     where = {f"{found.subset} {found.split}" for found in everything}
     if len(where) > 1:
         raise AvsegError(f"The scores are of different data ({', '.join(sorted(where))}): compare like with like.")
+    sizes = {found.size for found in everything}
+    if len(sizes) > 1:
+        raise AvsegError(
+            "Some scores were taken at the truth's own size and others at the model's (as all were before files had "
+            "the key size): evaluate the latter again, or all with --size model."
+        )
     protocols = [name for name in everything[0].scores if all(name in found.scores for found in everything)]
     if not protocols:
         raise AvsegError("The scores share no protocol (T=5, T=1): evaluate both models the same way.")

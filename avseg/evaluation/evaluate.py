@@ -12,12 +12,15 @@ from rich.table import Table
 from torch import Tensor
 
 from avseg import __version__
-from avseg.data.clip import LabelledBatch, windows
+from avseg.data.clip import EvaluationBatch, LabelledBatch, windows
 from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
 from avseg.files import check_file
 from avseg.models.base import AVSModel, Inputs, evaluation_mode, load, normalise
+
+Size = Literal["truth", "model"]
+"""At whose size scores are taken: the stored masks', or the model's square, to which masks are then brought."""
 
 
 def evaluate(
@@ -27,7 +30,8 @@ def evaluate(
 
     Args:
         model: Is moved to ``device``; its modules' modes (training or evaluation) are as before in the end.
-        clips: Batches of whole videos.
+        clips: Batches of whole videos. An `avseg.data.clip.EvaluationBatch` is scored at the truth's own size, any
+            other at the model's.
         device: Where the model runs.
         frames_per_clip: T: how many of a video's frames enter the model together, as `video_logits` has it.
 
@@ -59,6 +63,7 @@ def evaluate_checkpoint(
     workers: int = 2,
     flow: Literal["computed", "published", "shuffled"] = "computed",
     progress: bool = True,
+    size: Size = "truth",
 ) -> Evaluation:
     """Load a model, score it on a split as `evaluate_both` does, and write the scores as JSON.
 
@@ -73,6 +78,7 @@ def evaluate_checkpoint(
         flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s, UFE's published trees, or, as a
             control, that of another video of the split.
         progress: Whether to draw a progress bar.
+        size: At which size scores are taken. ``truth``: logits are enlarged or shrunk bilinearly to the masks' own.
 
     Raises:
         AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
@@ -84,7 +90,10 @@ def evaluate_checkpoint(
         check_file(out)
     model = load(checkpoint)
     given = flow if model.config.neighbouring_frames else "none"
-    clips: Iterable[LabelledBatch] = evaluation_clips(root, subset, split, model.config.inputs, workers, flow=given)
+    inputs = model.config.inputs
+    clips: Iterable[LabelledBatch] = evaluation_clips(
+        root, subset, split, inputs, workers, flow=given, truth=size == "truth"
+    )
     if progress:
         total = len(clips) if isinstance(clips, Sized) else None
         clips = track(clips, f"Evaluating {Path(checkpoint).name}", total=total, console=Console(stderr=True))
@@ -99,7 +108,9 @@ def evaluate_checkpoint(
         scores=scores,
         diagnostics={protocol: diagnose(found, scenes) for protocol, found in scores.items()},
         flow=given,
-        flow_method=model.config.inputs.flow_method if given in ("computed", "shuffled") else "",
+        flow_method=inputs.flow_method if given in ("computed", "shuffled") else "",
+        size=size,
+        frames_per_clip=model.config.frames_per_clip,
     )
     if out is not None:
         write_evaluation(out, evaluation)
@@ -109,13 +120,21 @@ def evaluate_checkpoint(
 def scores_table(evaluation: Evaluation) -> Table:
     """M_J and M_F in percent, per category and over all videos, side by side for each protocol; 80 columns wide."""
     protocols = list(evaluation.scores)
+    other = set(evaluation.other_protocols)
     flow = {"published": ", published flow", "shuffled": ", flow of other videos"}.get(evaluation.flow, "")
-    table = Table(title=f"{evaluation.model} on {evaluation.subset} {evaluation.split}{flow}", title_justify="left")
+    size = "" if evaluation.size == "truth" else ", at the model's size"
+    table = Table(
+        title=f"{evaluation.model} on {evaluation.subset} {evaluation.split}{flow}{size}",
+        title_justify="left",
+        caption=evaluation.remark or None,
+        caption_justify="left",
+    )
     table.add_column("category", overflow="fold")
     table.add_column("videos", justify="right")
     for protocol in protocols:
-        table.add_column(f"mIoU\n{protocol}", justify="right")
-        table.add_column(f"F-score\n{protocol}", justify="right")
+        marked = f"{protocol}*" if protocol in other else protocol
+        table.add_column(f"mIoU\n{marked}", justify="right")
+        table.add_column(f"F-score\n{marked}", justify="right")
     by_category = [scores.categories for scores in evaluation.scores.values()]
     overall = [Means.of(scores.videos) for scores in evaluation.scores.values()]
     for name in by_category[0] if by_category else ():
@@ -193,6 +212,9 @@ def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_p
 
 def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:
     masks, valid = batch.masks, batch.valid
+    if isinstance(batch, EvaluationBatch) and batch.truth is not None and batch.known is not None:
+        masks, valid = batch.truth, batch.known.expand_as(batch.truth)
+        logits = batch.at_truth(logits)
     assert masks is not None  # by the type of the batch
     frames = jaccard_per_frame(logits, masks, valid)
     miou, f_score = frames.nanmean(-1), f_score_per_video(logits, masks, valid)

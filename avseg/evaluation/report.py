@@ -160,7 +160,10 @@ def _scores(arms: Sequence[Arm]) -> str:
     note = (
         "Percent, mean over the test videos; T = 5: a clip's five frames enter the model together, T = 1: each alone."
     )
-    return html_table(head, rows, note)
+    remarks = dict.fromkeys(found.remark for arm in arms for found in arm.evaluations if found.remark)
+    sizes = {found.size for arm in arms for found in arm.evaluations}
+    note += "" if sizes == {"truth"} else " Scored at the model's picture size, not the truth's own."
+    return html_table(head, rows, " ".join([note, *map(escape, remarks)]))
 
 
 def _differences(baseline: str, comparisons: Mapping[str, list[Comparison]]) -> str:

@@ -104,6 +104,9 @@ class Evaluation:
         flow: The motion that the model was given: ``computed``, ``published`` or ``shuffled``, or ``none`` to a model
             that takes none. Empty where scores were written before this was.
         flow_method: How it was computed: ``farneback`` or ``dis``; empty for ``published`` and ``none``.
+        size: At which size scores were taken: the ``truth``'s own, or the ``model``'s, as all were before this was
+            written down.
+        frames_per_clip: T that the model was trained with; None where it wasn't written down.
     """
 
     model: str
@@ -115,6 +118,24 @@ class Evaluation:
     diagnostics: dict[str, Any]
     flow: str = ""
     flow_method: str = ""
+    size: str = "model"
+    frames_per_clip: int | None = None
+
+    @property
+    def other_protocols(self) -> list[str]:
+        """Protocols under which the model saw clips of another length than in training."""
+        own = f"T={self.frames_per_clip}"
+        return [name for name in self.scores if self.frames_per_clip is not None and name != own]
+
+    @property
+    def remark(self) -> str:
+        """What to say beside scores under a T that isn't the model's own; empty where there are none."""
+        if not self.other_protocols:
+            return ""
+        return (
+            f"* The model was trained at T={self.frames_per_clip}: under {' and '.join(self.other_protocols)} it is "
+            "used otherwise than it learnt, and such scores can be far lower (24 points on MS3 in one case)."
+        )
 
 
 def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
@@ -131,7 +152,9 @@ def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
                 for video in scores.videos
             ],
         }
-    head = {key: getattr(evaluation, key) for key in ("model", "root", "subset", "split", "flow", "flow_method")}
+    named = ("model", "root", "subset", "split", "flow", "flow_method", "size", "frames_per_clip")
+    head = {key: getattr(evaluation, key) for key in named}
+    head |= {"remark": evaluation.remark} if evaluation.remark else {}
     write_json(path, {"format_version": FORMAT_VERSION, "avseg": evaluation.version, **head, "protocols": protocols})
 
 
@@ -149,6 +172,8 @@ def read_evaluation(path: str | Path) -> Evaluation:
         return Evaluation(
             **{key: str(values[key]) for key in ("model", "root", "subset", "split")},
             **{key: str(values.get(key, "")) for key in ("flow", "flow_method")},
+            size=str(values.get("size", "model")),
+            frames_per_clip=None if values.get("frames_per_clip") is None else int(values["frames_per_clip"]),
             version=str(values["avseg"]),
             scores={name: Scores(name, _videos(found["videos"])) for name, found in values["protocols"].items()},
             diagnostics={name: found["diagnostics"] for name, found in values["protocols"].items()},

@@ -9,13 +9,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from avseg.config import InputConfig
 from avseg.errors import AvsegError
 from avseg.inference.hearing import Hearing
 from avseg.inference.recording import Recording
 from avseg.media.audio import SAMPLE_RATE, iter_audio
+from avseg.media.avsbench_front_end import sampled_sound
 from avseg.media.cut import cut_sound
 from avseg.media.intact import intact_until
 from avseg.media.resample import resample
+from avseg.media.sound import SoundBlock, iter_sound
 from avseg.media.video import FramePair, VideoInfo, iter_frames, iter_pairs, iter_shown, probe
 
 Given = Any
@@ -36,8 +39,8 @@ class Footage(Protocol):
     def intact_until(self) -> float | None:
         """Where frames end before they should, in seconds; None for whole footage."""
 
-    def hearing(self, start: float) -> Hearing:
-        """The sound, from ``start`` seconds on."""
+    def hearing(self, start: float, inputs: InputConfig) -> Hearing:
+        """The sound, from ``start`` seconds on, as a model with these inputs hears it."""
 
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         """Every frame that begins in ``[start, end)``, with its time."""
@@ -67,8 +70,13 @@ class VideoFile:
     def intact_until(self) -> float | None:
         return intact_until(self.path)
 
-    def hearing(self, start: float) -> Hearing:
-        return Hearing(lambda second: iter_audio(self.path, start=second), start, str(self.path))
+    def hearing(self, start: float, inputs: InputConfig) -> Hearing:
+        def pieces(second: int) -> Iterator[np.ndarray]:
+            if inputs.front_end == "avsbench":
+                return sampled_sound(iter_sound(self.path, second), second)
+            return iter_audio(self.path, start=second)
+
+        return Hearing(pieces, start, str(self.path), inputs.audio_offset)
 
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         return iter_frames(self.path, start, end)
@@ -96,12 +104,14 @@ class Recorded:
     def intact_until(self) -> float | None:
         return None
 
-    def hearing(self, start: float) -> Hearing:
+    def hearing(self, start: float, inputs: InputConfig) -> Hearing:
         recording = self.recording
+        if inputs.front_end == "avsbench":
+            return Hearing(self._sampled, start, recording.name, inputs.audio_offset)
         mono = np.asarray(recording.wave, dtype=np.float64)
         mono = resample(mono if mono.ndim == 1 else mono.mean(axis=1), recording.sample_rate, SAMPLE_RATE)
         wave = np.clip(mono.astype(np.float32), -1, 1)
-        return Hearing(lambda second: iter([wave[second * SAMPLE_RATE :]]), start, recording.name)
+        return Hearing(lambda second: iter([wave[second * SAMPLE_RATE :]]), start, recording.name, inputs.audio_offset)
 
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         for index, time in enumerate(self.recording.begins):
@@ -127,6 +137,12 @@ class Recorded:
         last = None if end is None else round(end * recording.sample_rate)
         wave = recording.wave[round(start * recording.sample_rate) : last]
         return {"audio": wave, "sample_rate": recording.sample_rate} if len(wave) else {}
+
+    def _sampled(self, second: int) -> Iterator[np.ndarray]:
+        rate = self.recording.sample_rate
+        channels = np.atleast_2d(self.recording.wave.T)[:, second * rate :]
+        blocks = (SoundBlock(channels[:, at : at + rate], rate) for at in range(0, channels.shape[1], rate))
+        return sampled_sound(blocks, second)
 
     def _index(self, time: float) -> int:
         return max(0, int(np.searchsorted(self.recording.begins, time + _TOLERANCE, side="right")) - 1)

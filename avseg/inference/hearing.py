@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from avseg.config import AUDIO_OFFSET
 from avseg.errors import AvsegError
-from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, log_mel_at
+from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, log_mel_at, window_starts
 
 SILENCE = -100.0
 """The lowest loudness that is told apart, in decibels relative to full scale."""
@@ -17,26 +18,34 @@ EXAMPLE = 0.96
 HALF = EXAMPLE_SAMPLES / SAMPLE_RATE / 2
 """Seconds from where an example begins to the moment that it is centred on."""
 
-_AHEAD = EXAMPLE_SAMPLES  # samples after a moment that are known before it is heard
+_AHEAD = EXAMPLE_SAMPLES  # samples after the middle of a window that are known before it is heard
 
 
 class Hearing:
     """A sound track that is walked through forwards, holding about a second of it.
 
-    The sound of a moment is the 0.96 s centred on it, shifted inside the track at its ends.
+    The sound of a moment is the 0.96 s around ``offset`` seconds after it, shifted inside the track at its ends.
 
     Args:
         open: Gives the track's samples piece by piece, ``(n,)`` float32 at 16 kHz, from a whole second on.
         start: The earliest moment that will be asked for, in seconds.
         name: What the track is called where it can't be heard.
+        offset: See `avseg.media.audio.window_starts`.
 
     Raises:
         AvsegError: there is no sound to hear.
     """
 
-    def __init__(self, open: Callable[[int], Iterator[np.ndarray]], start: float = 0.0, name: str = "the sound"):
+    def __init__(
+        self,
+        open: Callable[[int], Iterator[np.ndarray]],
+        start: float = 0.0,
+        name: str = "the sound",
+        offset: float = AUDIO_OFFSET,
+    ):
         self._open = open
-        self._begin(max(0, math.floor(start) - 1))
+        self._offset = offset
+        self._begin(max(0, math.floor(start + offset) - 1))
         self._read_until(self._first + 1)
         if not len(self._held):
             self._restart()
@@ -56,13 +65,14 @@ class Hearing:
         Args:
             time: Seconds, no earlier than the moment before.
         """
-        self._read_until(round(time * SAMPLE_RATE) + _AHEAD)
+        middle = max(0, round((time + self._offset) * SAMPLE_RATE))
+        self._read_until(middle + _AHEAD)
         if len(self._held) < EXAMPLE_SAMPLES and self._first:
             self._restart()  # the track ended before the moment: its last sound lies further back
-        wanted = min(round(time * SAMPLE_RATE), self._first + len(self._held)) - 2 * EXAMPLE_SAMPLES
-        self._forget(wanted)
+        self._forget(min(middle, self._first + len(self._held)) - 2 * EXAMPLE_SAMPLES)
         near = time - self._first / SAMPLE_RATE
-        return log_mel_at(self._held, [near])[0], loudness_at(self._held, near)
+        example = log_mel_at(self._held, [near], offset=self._offset)[0]
+        return example, loudness_at(self._held, near, self._offset)
 
     def _begin(self, second: int) -> None:
         self._pieces = self._open(second)
@@ -97,14 +107,14 @@ class Hearing:
             self._first += spent
 
 
-def loudness_at(wave: np.ndarray, time: float) -> float:
+def loudness_at(wave: np.ndarray, time: float, offset: float = AUDIO_OFFSET) -> float:
     """Root mean square of the sound that belongs to a moment, in decibels relative to full scale.
 
     Args:
         wave: ``(n,)`` float, 16 kHz mono.
         time: Seconds from its first sample.
+        offset: See `avseg.media.audio.window_starts`.
     """
-    centred = round(time * SAMPLE_RATE - EXAMPLE_SAMPLES / 2)
-    first = min(max(0, centred), max(0, len(wave) - EXAMPLE_SAMPLES))
+    first = int(window_starts(time, len(wave), offset)[0])
     power = float(np.mean(np.square(wave[first : first + EXAMPLE_SAMPLES], dtype=np.float64)))
     return max(SILENCE, 10 * math.log10(power)) if power > 0 else SILENCE

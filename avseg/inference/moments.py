@@ -1,11 +1,11 @@
 """A moment of a video: as a model sees it, as a model scores it, and as a person gets it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from avseg.config import InputConfig
-from avseg.data.pictures import Fit
+from avseg.data.pictures import Fit, shrink_of
 from avseg.media.flow import neighbour_flow
 from avseg.media.resize import resize
 from avseg.media.video import FramePair
@@ -94,7 +94,7 @@ class View:
         """The view of a model with these inputs on a video of this size."""
         letterbox = spec.resize == "letterbox"
         fit = Fit.letterbox(spec.image_size, width, height) if letterbox else Fit.stretch(spec.image_size)
-        return cls(fit, width, height)
+        return cls(replace(fit, shrink=shrink_of(spec)), width, height)
 
     def glimpse(self, pair: FramePair, sound: tuple[np.ndarray, float], flow_method: str | None, keep: bool) -> Glimpse:
         """What the model sees and hears of a moment.
@@ -106,11 +106,10 @@ class View:
             keep: Whether the full-size frame is wanted afterwards.
         """
         fit = self.fit
-        size = (fit.width, fit.height)
-        frame = resize(pair.frame, size)
+        frame = fit.resized(pair.frame)
         flow = np.zeros((2, fit.height, fit.width), dtype=np.float32)
         if flow_method is not None and pair.neighbour is not None:
-            small = FramePair(pair.time, frame, resize(pair.neighbour, size), pair.step)
+            small = FramePair(pair.time, frame, fit.resized(pair.neighbour), pair.step)
             flow = neighbour_flow(small, flow_method)  # type: ignore[arg-type]
         pixels = np.ascontiguousarray(fit.image(frame).transpose(2, 0, 1))
         return Glimpse(pair.time, pixels, fit.flow(flow).astype(np.float16), *sound, pair.frame if keep else None)

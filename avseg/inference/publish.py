@@ -40,6 +40,7 @@ def model_card(config: ModelConfig, parameters: int, name: str, scores: Mapping[
         "neighbouring frames (optical flow)": "yes" if config.neighbouring_frames else "no",
         "frames per clip": str(config.frames_per_clip),
         "pictures": f"{size} × {size} pixels",
+        "front end": config.inputs.front_end,
         "threshold": f"{config.threshold:g}",
         "parameters": f"{parameters / 1e6:.1f} million",
     }
@@ -56,6 +57,8 @@ def model_card(config: ModelConfig, parameters: int, name: str, scores: Mapping[
     if scores:
         lines += ["", "| score | |", "|---|---|"]
         lines += [f"| {_NAMES.get(key, key)} | {100 * value:.1f} |" for key, value in scores.items()]
+        if not _NAMES.keys().isdisjoint(scores):
+            lines += ["", "Validation scores are at the model's picture size, not at the truth's own."]
     else:
         lines += ["", "No scores came with this model: measure them with `avseg evaluate` before relying on it."]
     lines += [

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from avseg.config import InputConfig
 from avseg.data.pictures import write_mask
 from avseg.errors import AvsegError
 from avseg.files import whole_file, whole_folder
@@ -210,12 +211,13 @@ class Result:
         """Log-mel examples ``(m, 96, 64)`` along the stretch, end to end unless it is long, and when each begins."""
         begin, end = float(self.times[0]), max(self.end, float(self.times[0]) + EXAMPLE)
         count = int(np.ceil((end - begin) / EXAMPLE))
-        hearing = self.footage.hearing(begin)
+        centred = InputConfig(audio_offset=0.0)
+        hearing = self.footage.hearing(begin, centred)
         examples, starts = [], []
         for k in range(min(count, _EXAMPLES)):
             start = begin + k * EXAMPLE * max(1.0, count / _EXAMPLES)
             if count > _EXAMPLES:
-                hearing = self.footage.hearing(start)  # a jump costs less than hearing all that lies between
+                hearing = self.footage.hearing(start, centred)  # a jump costs less than hearing all that lies between
             examples.append(hearing.at(start + HALF)[0][0])
             last = np.inf if hearing.seconds is None else max(0.0, hearing.seconds - 2 * HALF)
             starts.append(float(min(start, last)))

@@ -91,10 +91,11 @@ class AVSegmenter:
         """Segment a video moment by moment, in order of time and in bounded memory.
 
         Only a few frames and about a second of sound are held; the first moments come before the video is decoded
-        further. Decoding and motion run beside the model. The sound of a moment is the 0.96 s centred on it, shifted
-        inside the track at its ends. A model that was trained with T frames per clip sees T consecutive moments at
-        once; where their number is no multiple of T, the last window reaches back over moments that were already given
-        (and repeats the last one in a video that has fewer than T).
+        further. Decoding and motion run beside the model. The sound of a moment is the 0.96 s around
+        ``inputs.audio_offset`` seconds after it (−0.46, as in AVSBench), shifted inside the track at its ends. A model
+        that was trained with T frames per clip sees T consecutive moments at once; where their number is no multiple
+        of T, the last window reaches back over moments that were already given (and repeats the last one in a video
+        that has fewer than T).
 
         Notes about the video (sound that ends early, a single frame) are given as `UserWarning`.
 
@@ -205,6 +206,7 @@ class AVSegmenter:
     def _glimpses(self, source: Source, keep: bool) -> Iterator[Glimpse]:
         view = self.view(source)
         config = self.model.config
+        source.heard_by(config.inputs)
         method = config.inputs.flow_method if config.neighbouring_frames else None
         for pair in source.pairs:
             sound = source.hearing.at(pair.time)

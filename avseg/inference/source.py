@@ -7,6 +7,7 @@ from itertools import chain
 
 import numpy as np
 
+from avseg.config import InputConfig
 from avseg.errors import AvsegError
 from avseg.inference.footage import Footage, Given, footage_of
 from avseg.inference.hearing import Hearing
@@ -29,6 +30,7 @@ class Source:
         asked_end: The end that was asked for, if any.
         moments: About how many moments there are.
         notes: Sentences about what a person should know, as far as it is known.
+        inputs: Whose hearing ``hearing`` is; see `heard_by`.
     """
 
     footage: Footage
@@ -39,11 +41,17 @@ class Source:
     asked_end: float | None
     moments: int
     notes: list[str] = field(default_factory=list)
+    inputs: InputConfig = field(default_factory=InputConfig)
 
     @property
     def info(self) -> VideoInfo:
         """What the footage says of itself."""
         return self.footage.info
+
+    def heard_by(self, inputs: InputConfig) -> None:
+        """Listen as a model with these inputs does."""
+        if (inputs.front_end, inputs.audio_offset) != (self.inputs.front_end, self.inputs.audio_offset):
+            self.inputs, self.hearing = inputs, self.footage.hearing(self.start, inputs)
 
     def note_short_sound(self) -> None:
         """Add a note where the sound turned out to end well before the stretch."""
@@ -86,7 +94,7 @@ def open_source(given: Given, fps: float | None, start: float = 0.0, end: float 
             f"{name} is cut off after {cut:.2f} of {info.duration:.2f} s: copy or download it again, "
             f"or segment what is there with --end {math.floor(cut * 100) / 100:g}."
         )
-    hearing = footage.hearing(start)
+    hearing = footage.hearing(start, InputConfig())
     last = info.duration if end is None else min(end, info.duration)
     every = fps is None or fps >= info.fps * (1 - 1e-9)
     pairs = _every_pair(footage, start, end) if every else footage.pairs(fps or info.fps, start, end)

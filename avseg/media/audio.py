@@ -6,7 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from avseg.config import AUDIO_OFFSET
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.media.resample import Resampler, resample
@@ -125,13 +127,19 @@ def frame_log_mel(wave: np.ndarray, count: int = 5, sample_rate: int = SAMPLE_RA
     return examples[order]
 
 
-def log_mel_at(wave: np.ndarray, times: Sequence[float] | np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """The example centred on each moment, shifted inside the sound at its ends.
+def log_mel_at(
+    wave: np.ndarray,
+    times: Sequence[float] | np.ndarray,
+    sample_rate: int = SAMPLE_RATE,
+    offset: float = AUDIO_OFFSET,
+) -> np.ndarray:
+    """The example that belongs to each moment of a video, see :func:`window_starts`.
 
     Args:
         wave: as in :func:`log_mel_examples`. Sound shorter than one example is filled up with silence at its end.
         times: moments in seconds from the first sample.
         sample_rate: samples per second of ``wave``.
+        offset: see :func:`window_starts`.
 
     Returns:
         ``(len(times), 1, 96, 64)`` float32.
@@ -140,11 +148,33 @@ def log_mel_at(wave: np.ndarray, times: Sequence[float] | np.ndarray, sample_rat
         ValueError: a moment that isn't finite, or as in :func:`log_mel_examples`.
     """
     mono = _padded(_mono(wave, sample_rate))
-    moments = np.asarray(times, dtype=np.float64).reshape(-1)
-    if not np.isfinite(moments).all():
+    return _log_mel(mono, window_starts(times, len(mono), offset))
+
+
+def window_starts(
+    times: Sequence[float] | np.ndarray | float, samples: int, offset: float = AUDIO_OFFSET
+) -> npt.NDArray[np.int64]:
+    """Where the sound that belongs to moments is cut: the one rule for all videos but AVSBench's own frames.
+
+    Those have windows end to end (:func:`frame_log_mel`). Frame 1 lies 0.4575 s behind the middle of its window, and so
+    does any moment behind that of its own.
+
+    Args:
+        times: moments in seconds from the first sample at 16 kHz.
+        samples: how many there are; windows are shifted inside them.
+        offset: seconds from a moment to the middle of its window.
+
+    Returns:
+        ``(len(times),)``: the first of 15,600 samples.
+
+    Raises:
+        ValueError: a moment that isn't finite.
+    """
+    middles = np.asarray(times, dtype=np.float64).reshape(-1) + offset
+    if not np.isfinite(middles).all():
         raise ValueError("times must be finite")
-    starts = np.rint(moments * SAMPLE_RATE - EXAMPLE_SAMPLES / 2)
-    return _log_mel(mono, np.clip(starts, 0, len(mono) - EXAMPLE_SAMPLES).astype(np.int64))
+    starts = np.rint(middles * SAMPLE_RATE - EXAMPLE_SAMPLES / 2)
+    return np.clip(starts, 0, max(0, samples - EXAMPLE_SAMPLES)).astype(np.int64)
 
 
 def write_wav(path: str | Path, wave: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:

@@ -1,10 +1,15 @@
 """One way to change the size of a picture or a map, used for frames and flow alike."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 
+Shrink = Literal["area", "bilinear"]
+"""How an axis gets shorter: averaged over area, or, as AVSBench's authors do, interpolated, which lets detail alias."""
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+
+def resize(image: np.ndarray, size: tuple[int, int], shrink: Shrink = "area") -> np.ndarray:
     """Resize to exactly ``size``, without keeping the aspect.
 
     Each axis that shrinks is averaged over area, each axis that grows is interpolated linearly, so that a picture
@@ -13,6 +18,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Args:
         image: ``(H, W)`` or ``(H, W, C)`` with C ≤ 4, uint8, uint16 or float32.
         size: ``(width, height)`` in pixels.
+        shrink: ``bilinear`` interpolates axes that shrink as well.
 
     Returns:
         The picture with the same type, ``(height, width)`` or ``(height, width, C)``.
@@ -26,6 +32,8 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     old_height, old_width = image.shape[:2]
     if (width, height) == (old_width, old_height):
         return image
+    if shrink == "bilinear":
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     shrinks = (width < old_width, height < old_height)
     if shrinks == (True, False) and height > old_height:
         image = cv2.resize(image, (width, old_height), interpolation=cv2.INTER_AREA)

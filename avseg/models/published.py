@@ -124,7 +124,7 @@ def _tpavi_config(state: dict[str, Tensor]) -> ModelConfig:
         flow_stages=4 if _reads_every_stage(state) else 1,
         # With UFE, one labelled frame at a time; without, whole clips.
         frames_per_clip=1 if motion else 5,
-        inputs=InputConfig(flow_encoding="published"),
+        inputs=InputConfig(flow_encoding="published", front_end="avsbench"),
     )
 
 

@@ -55,7 +55,7 @@ def _config(state: dict[str, Tensor]) -> ModelConfig:
         # Frames are independent: with UFE one labelled frame at a time was trained on, without, whole clips.
         frames_per_clip=1 if motion else 5,
         options={"generator_bias": bias, "dice": "squared"},
-        inputs=InputConfig(flow_encoding="published"),
+        inputs=InputConfig(flow_encoding="published", front_end="avsbench"),
     )
 
 

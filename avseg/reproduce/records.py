@@ -35,6 +35,7 @@ class Record:
         steps, parameters: Of the run.
         seconds: Wall time of training.
         origin: Versions, revision, machine, date (`avseg.provenance`).
+        size: At which size scores were taken, ``truth`` or ``model``; all were at the model's before this was noted.
     """
 
     experiment: str
@@ -59,6 +60,7 @@ class Record:
     parameters: int
     seconds: float
     origin: Mapping[str, Any] = field(default_factory=dict)
+    size: str = "model"
 
     @property
     def place(self) -> tuple[str, str, str, str, int]:

@@ -73,7 +73,7 @@ def _record(place: Place, scale: Scale) -> Record:
     evaluation, origin = read_evaluation(run.test_file), read_run(run.folder)
     scores = evaluation.scores[scale.protocol]
     facts = {key: origin.pop(key) for key in ("steps", "seconds", "parameters")}
-    for known in ("validation", "seed"):
+    for known in ("validation", "validation_size", "seed"):
         origin.pop(known, None)
     metrics = read_metrics(run.folder / "metrics.csv")
     return Record(
@@ -96,6 +96,7 @@ def _record(place: Place, scale: Scale) -> Record:
         config=_config(run),
         data=run.source.facts,
         origin=origin,
+        size=evaluation.size,
         **facts,
     )
 

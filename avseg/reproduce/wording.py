@@ -44,6 +44,9 @@ def blocks(summary: Summary) -> list[Block]:
     return found
 
 
+_SIZES = {"truth": "the truth's", "model": "the model's"}
+
+
 def encoder_name(encoder: str) -> str:
     """An image encoder in words."""
     return ENCODERS.get(encoder, encoder)
@@ -72,6 +75,7 @@ def ours(summary: Summary) -> str:
             summary.protocol.replace("=", " = "),
             f"{_span(sorted(set(seeds)))} seed{'s' * (max(seeds) > 1)}",
             f"scale “{summary.scale}”",
+            f"scored at {' or '.join(sorted({_SIZES[one.size] for one in records}))} size",
         )
     )
 

@@ -185,7 +185,7 @@ def start_from(model: AVSModel, start: AVSModel, source: str) -> None:
 
 def _differences(before: ModelConfig, now: ModelConfig, flow: bool) -> Iterator[tuple[str, Any, Any]]:
     """Settings that shapes don't tell apart: name, before, now."""
-    names = ["inputs.mean", "inputs.std"]
+    names = ["inputs.mean", "inputs.std", "inputs.front_end", "inputs.audio_offset"]
     if flow:
         names += ["flow_fusion", "inputs.flow_encoding", "inputs.flow_method"]
     if flow and before.inputs.flow_encoding == now.inputs.flow_encoding == "published":
@@ -365,6 +365,7 @@ def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, sec
             "seed": config.run.seed,
             "parameters": sum(p.numel() for p in model.parameters()),
             "validation": {k: v for k, v in task.latest.items() if k.startswith("val/")},
+            "validation_size": "model",  # masks brought to the model's size, which costs less than the truth's own
             **provenance(),
         },
     )

@@ -127,7 +127,7 @@ class AVSTask(pl.LightningModule):
         return kind(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay, fused=fused)
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        """Score one validation video at the T of training."""
+        """Score one validation video at the T of training and at the model's size, not the truth's."""
         assert batch.masks is not None
         inputs = normalise(batch, self.model.config)
         logits = video_logits(self.model, inputs, batch, self.config.model.frames_per_clip)

@@ -230,6 +230,8 @@ def test_the_sound_in_the_file_is_the_scenes(s4: Path) -> None:
         ({"subset": "s5"}, "s4 or ms3"),
         ({"videos": 0}, "from 1"),
         ({"videos": 4, "test": 3, "val": 3}, "cannot hold"),
+        ({"videos": 12, "test": 8, "val": 4}, "any for training: ask for 13"),
+        ({"videos": 8, "test": 7}, "any for training"),
         ({"distant": 3}, "for ms3"),
         ({"edition": "huge"}, "no edition"),
         ({"nonsense": 3}, "no knob"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import make_avsbench
@@ -14,9 +15,11 @@ from toy_models import save_tiny, toy
 
 from avseg.cli import main
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
+from avseg.data.avsbench import Layout, read_index, read_mask
 from avseg.data.clip import Clip, LabelledBatch, collate
 from avseg.data.datamodule import evaluation_clips
 from avseg.errors import AvsegError
+from avseg.evaluation.compare import compare
 from avseg.evaluation.diagnostics import diagnose, read_scenes
 from avseg.evaluation.evaluate import (
     evaluate,
@@ -26,7 +29,7 @@ from avseg.evaluation.evaluate import (
     selection_table,
     video_logits,
 )
-from avseg.evaluation.metrics import FScore, MeanJaccard
+from avseg.evaluation.metrics import FScore, MeanJaccard, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, read_evaluation, write_evaluation
 from avseg.models import AVSModel, Prediction, build, normalise
 
@@ -298,3 +301,56 @@ def test_the_flow_that_was_given_is_recorded(
     del values["flow"], values["flow_method"]
     file.write_text(json.dumps(values))
     assert read_evaluation(file).flow == ""  # written before flow was recorded
+
+
+@pytest.mark.parametrize(("resize", "size"), [("stretch", 32), ("stretch", 96), ("letterbox", 96)])
+def test_scores_are_at_the_truths_own_size(tmp_path: Path, resize: str, size: int) -> None:
+    """Logits are brought to the mask bilinearly, and the mask itself is left as it is."""
+    raw = {"ms3_test_1": {"size": (96, 48)}}
+    make_avsbench(tmp_path, "ms3", {"test": 2}, settings=raw, prepared=True)
+    model = toy("light", image_size=size, resize=resize)
+    folder = toy("light", image_size=size, resize=resize).save_pretrained(tmp_path / "model")
+    found = {}
+    for at in ("truth", "model"):
+        out = tmp_path / f"{at}.json"
+        evaluate_checkpoint(folder, tmp_path, "ms3", "test", out=out, workers=0, progress=False, size=at)  # type: ignore[arg-type]
+        found[at] = json.loads(out.read_text())
+        assert found[at]["size"] == at
+    layout, wanted = Layout(tmp_path, "ms3"), []
+    for batch in evaluation_clips(tmp_path, "ms3", "test", model.config.inputs, truth=True):
+        logits = model.predict(normalise(batch, model.config)).logits[0]
+        video = next(video for video in read_index(tmp_path, "ms3") if video.name == batch.names[0])
+        truth = torch.from_numpy(np.stack([read_mask(layout.mask(video, k)) for k in range(1, 6)]))[:, None]
+        if resize == "letterbox" and video.name == "ms3_test_1":
+            logits = logits[..., size // 4 : size // 4 + size // 2, :]
+        enlarged = torch.nn.functional.interpolate(logits, truth.shape[-2:], mode="bilinear")
+        wanted.append(jaccard_per_frame(enlarged[None], truth[None]).mean().item())
+    scores = evaluate(model, evaluation_clips(tmp_path, "ms3", "test", model.config.inputs, truth=True), "cpu", 5)
+    assert [video.miou for video in scores.videos] == pytest.approx(wanted, abs=1e-6)
+    at_model = evaluate(model, evaluation_clips(tmp_path, "ms3", "test", model.config.inputs), "cpu", 5)
+    assert at_model.miou != scores.miou
+
+
+def test_scores_of_different_sizes_are_not_compared(tmp_path: Path) -> None:
+    scores = evaluate_both(Bright(), clips(), "cpu")
+    measured = Evaluation("m", "r", "s4", "test", "1", scores, {}, size="truth", frames_per_clip=1)
+    write_evaluation(tmp_path / "new.json", measured)
+    values = json.loads((tmp_path / "new.json").read_text())
+    assert replace(read_evaluation(tmp_path / "new.json"), diagnostics={}) == measured
+    for name in ("size", "frames_per_clip", "remark"):
+        values.pop(name)
+    (tmp_path / "old.json").write_text(json.dumps(values))
+    old = read_evaluation(tmp_path / "old.json")
+    assert (old.size, old.frames_per_clip, old.remark) == ("model", None, "")
+    with pytest.raises(AvsegError, match="truth's own size and others at the model's"):
+        compare([old], [measured])
+
+
+def test_another_t_than_the_models_is_said_beside_the_number() -> None:
+    measured = Evaluation("m", "r", "ms3", "test", "1", evaluate_both(Bright(), clips(), "cpu"), {}, "", "", "truth", 1)
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(scores_table(measured))
+    assert "T=5*" in shown.getvalue()
+    assert "T=1*" not in shown.getvalue()
+    assert "trained at T=1" in " ".join(shown.getvalue().split())
+    assert replace(measured, frames_per_clip=None).remark == ""

@@ -1,5 +1,6 @@
 """Sound that is read as far as moments have come is the sound of the whole."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 from helpers import write_mp4
 
+from avseg.config import AUDIO_OFFSET
 from avseg.errors import AvsegError
 from avseg.inference.hearing import SILENCE, Hearing, loudness_at
 from avseg.media.audio import iter_audio, load_audio, log_mel_at, write_wav
 
 
-def test_hearing_a_part_is_hearing_the_whole() -> None:
+@pytest.mark.parametrize("offset", [AUDIO_OFFSET, 0.0, -3.0, 1.5])
+def test_hearing_a_part_is_hearing_the_whole(offset: float) -> None:
     wave = np.random.default_rng(0).normal(0, 0.1, 16000 * 20).astype(np.float32)
     for sound, times in (
         (wave, [0.0, 0.1]),
@@ -28,11 +31,13 @@ def test_hearing_a_part_is_hearing_the_whole() -> None:
             opened.append(second)
             return (sound[k : k + 700] for k in range(second * 16000, len(sound), 700))
 
-        hearing = Hearing(pieces, times[0])
+        hearing = Hearing(pieces, times[0], offset=offset)
         heard = [hearing.at(time) for time in times]
-        assert opened[0] == max(0, int(times[0]) - 1)
-        np.testing.assert_allclose([example for example, _ in heard], log_mel_at(sound, times), atol=1e-6)
-        assert [loudness for _, loudness in heard] == [pytest.approx(loudness_at(sound, time)) for time in times]
+        assert opened[0] == max(0, math.floor(times[0] + offset) - 1)
+        whole = log_mel_at(sound, times, offset=offset)
+        np.testing.assert_allclose([example for example, _ in heard], whole, atol=1e-6)
+        loudness = [pytest.approx(loudness_at(sound, time, offset)) for time in times]
+        assert [found for _, found in heard] == loudness
     assert loudness_at(np.zeros(100, np.float32), 0.0) == SILENCE
     assert loudness_at(np.ones(100_000, np.float32), 99.0) == pytest.approx(0)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from media_files import MediaMaker, click_times, clicks
 
+from avseg.data.layout import frame_times
 from avseg.errors import AvsegError
 from avseg.media.audio import (
     _hann,
@@ -16,6 +17,7 @@ from avseg.media.audio import (
     log_mel_at,
     log_mel_examples,
     read_wav,
+    window_starts,
     write_wav,
 )
 from avseg.media.video import MediaWarning
@@ -90,20 +92,28 @@ def test_short_and_empty_sound_is_filled_up_with_silence() -> None:
     assert log_mel_at(np.zeros(0), [0.0, 9.0]) == pytest.approx(silence)
 
 
-def test_example_of_a_moment_is_centred_on_it() -> None:
+def test_example_of_a_moment_is_centred_where_asked() -> None:
     wave = clicks(5)[0]
-    at = log_mel_at(wave, [2.5, 2.3, 2.7])
+    at = log_mel_at(wave, [2.5, 2.3, 2.7], offset=0.0)
 
     assert at.shape == (3, 1, 96, 64)
     loudest = [int(example[0].mean(axis=1).argmax()) for example in at]
     # The window of 15,600 samples has its middle at frame 47.5, and a frame is 10 ms.
     assert loudest == pytest.approx([47.5, 67.5, 27.5], abs=2)
+    assert np.array_equal(log_mel_at(wave, np.array([2.5, 2.3, 2.7]) + 0.4575), at)
+
+
+def test_moments_of_avsbench_s_frames_hear_avsbench_s_windows() -> None:
+    """Windows end to end drift from frames a second apart, by 40 ms each."""
+    starts = window_starts(frame_times(), 80_000)
+    assert starts[0] == 0
+    assert np.abs(starts - np.arange(5) * 15_360).max() <= 0.04 * 4 * 16_000
 
 
 def test_example_of_a_moment_is_shifted_inside_the_sound() -> None:
     wave, _ = reference("mono16k_5s")
     first, last = log_mel_examples(wave[:15_600])[0], log_mel_examples(wave[-15_600:])[0]
-    at = log_mel_at(wave, [-3, 0, 0.4, 2.5, 4.7, 5, 60])
+    at = log_mel_at(wave, [-3, 0, 0.4, 2.5, 4.7, 5, 60], offset=0.0)
 
     for k in (0, 1, 2):
         assert np.array_equal(at[k], first)

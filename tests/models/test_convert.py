@@ -149,6 +149,7 @@ def test_every_combination_converts_and_runs(case: str, vggish: Path, folder: Pa
     values = json.loads((out / "config.json").read_text())
     assert (values["flow_fusion"], values["inputs"]["flow_encoding"]) == ("normalised", "published")
     assert values["inputs"]["flow_bound"] == 20
+    assert values["inputs"]["front_end"] == "avsbench"
     if base == "avsegformer":
         assert values["options"] == {"dice": "squared", "generator_bias": arm == "ufe"}
 

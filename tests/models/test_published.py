@@ -54,6 +54,7 @@ def test_configuration_follows_names_and_shapes() -> None:
     assert (plain.image_encoder, plain.neighbouring_frames, plain.flow_stages) == ("resnet50", False, 1)
     ufe, _ = published_tpavi(Reference("ufe_tpavi_resnet50_n2t1").hollow_state(), "a")
     assert (ufe.neighbouring_frames, ufe.flow_fusion, ufe.inputs.flow_encoding) == (True, "normalised", "published")
+    assert ufe.inputs.front_end == "avsbench"
     pvt = Reference("ufe_tpavi_pvt_n2t1").hollow_state()
     with_flow, _ = published_tpavi(pvt, "a")
     assert (with_flow.image_encoder, with_flow.flow_stages) == ("pvt_v2_b5", 4)

@@ -281,10 +281,11 @@ def _share_out(subset: str, videos: int, distant: int, val: int | None, test: in
         raise AvsegError(f"cannot write {videos} videos: give a number from 1, and no negative split")
     share = max(1, round(SHARE * videos)) if videos >= 3 else 0
     val, test = share if val is None else val, share if test is None else test
-    if val + test > videos:
+    # Only who wants videos of one split alone, and says 0 for another, has none for training.
+    if val + test > videos or (val and test and val + test == videos):
         raise AvsegError(
-            f"{videos} videos cannot hold {val} for validation and {test} for testing: ask for more videos, or for "
-            "fewer of these."
+            f"{videos} videos of all splits together cannot hold {val} for validation, {test} for testing and any for "
+            f"training: ask for {val + test + 1} videos or more, or for fewer of these."
         )
     counts = {"train": videos - val - test, "val": val, "test": test}
     return {**counts, "distant": distant} if subset == "ms3" else counts

@@ -1,0 +1,93 @@
+"""With which front end the files of a data set were made, and whether a model expects such files."""
+
+import json
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import get_args
+
+from avseg.config import AUDIO_OFFSET, FrontEnd, InputConfig
+from avseg.data.layout import DistantLayout, Layout
+from avseg.errors import AvsegError
+from avseg.files import write_json
+
+
+class FrontEndWarning(UserWarning):
+    """A model and the data it meets were made with different front ends."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How pixels and sound became files.
+
+    Attributes:
+        front_end: See `avseg.config.InputConfig`.
+        audio_offset: Likewise; None where it isn't known.
+    """
+
+    front_end: FrontEnd = "clean"
+    audio_offset: float | None = AUDIO_OFFSET
+
+    def write(self, layout: Layout | DistantLayout) -> None:
+        """Note it beside the files."""
+        write_json(layout.made, asdict(self))
+
+    @classmethod
+    def of(cls, layout: Layout | DistantLayout) -> "Made | None":
+        """How a data set's files were made; None where there are none.
+
+        Files without a note are published ones (``avsbench``), or ones that avseg made before it took notes (``clean``;
+        sound of distant frames was centred on them then).
+
+        Raises:
+            AvsegError: the note is damaged.
+        """
+        if layout.made.is_file():
+            return _read(layout.made)
+        if isinstance(layout, DistantLayout):
+            if not (layout.folder / "audios_log_mel").is_dir():
+                return None
+            return cls("avsbench", None) if (layout.folder / "flows_x").is_dir() else cls("clean", 0.0)
+        if not any((layout.data / kind).is_dir() for kind in ("visual_frames", "audio_log_mel")):
+            return None
+        generated = (layout.root / "benchmark.json").is_file()
+        wav = next((layout.data / "audio_wav").rglob("[!.]*.wav"), None)
+        return cls("clean" if generated or (wav is not None and _is_ours(wav)) else "avsbench")
+
+
+def warn_of_other_front_end(layouts: Iterable[Layout | DistantLayout], inputs: InputConfig) -> None:
+    """Give a `FrontEndWarning` for each data set whose files are not such as a model expects."""
+    for layout in layouts:
+        made = Made.of(layout)
+        if made is None:
+            continue
+        for name in ("front_end", "audio_offset"):
+            there, wanted = getattr(made, name), getattr(inputs, name)
+            if there not in (None, wanted):
+                warnings.warn(
+                    f"{layout.folder} was made with {name} {there}, and the model has model.inputs.{name} {wanted}, so "
+                    f"that it meets other {'pictures and sound' if name == 'front_end' else 'sound'} in new videos "
+                    f"than here: set that field to {there}, or make the files anew.",
+                    FrontEndWarning,
+                    stacklevel=3,
+                )
+
+
+def _read(path: Path) -> Made:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        made = Made(values["front_end"], values["audio_offset"])
+        if made.front_end in get_args(FrontEnd) and isinstance(made.audio_offset, int | float | None):
+            return made
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise AvsegError(f"{path} is damaged: run `avseg data prepare` with --overwrite, or remove the file.")
+
+
+def _is_ours(wav: Path) -> bool:
+    """Whether avseg wrote a sound: one channel and a bare header, where ffmpeg, which wrote the published ones, names
+    itself between."""
+    with wav.open("rb") as file:
+        head = file.read(40)
+    return head[36:40] == b"data" and head[22:24] == b"\x01\x00"
