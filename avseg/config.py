@@ -264,7 +264,8 @@ class RunConfig:
             faster.
         validate_every: Epochs between validations; each also writes the checkpoints. A run that is shorter is validated
             when it ends.
-        resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one.
+        resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one. Fields of other sections must be as they
+            were, but for where data lie; where the learning rate is constant, ``optim.epochs`` may be more.
         progress: Whether to draw a progress bar.
         logger: Where curves go besides ``OUT/metrics.csv``, which is always written: ``tensorboard`` (a folder of that
             name below OUT), ``wandb`` (Weights & Biases, where the package is installed), or ``csv``, nowhere.

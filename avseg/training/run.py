@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -111,6 +112,13 @@ def _fit(
         except SystemExit as leaving:
             if trainer.interrupted:  # Lightning leaves the program on Ctrl-C, which is the caller's to decide
                 raise KeyboardInterrupt from leaving
+            raise
+        except RuntimeError as error:
+            if trainer.world_size > 1 and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+                raise AvsegError(
+                    "Another process of this run has ended, and this one does not go on without it: what that one said "
+                    "is the cause."
+                ) from error
             raise
 
 

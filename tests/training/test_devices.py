@@ -33,21 +33,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train_on_two(root: Path, out: Path, runs: list[tuple[str, str, str, int]]) -> None:
-    """Real processes that talk over gloo, started as a cluster starts them."""
+def train_on_two(root: Path, out: Path, runs: list[tuple[str, str, str, int]], *wrong: str) -> list[str]:
+    """Real processes that talk over gloo, started as a cluster starts them; what each says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     path = os.pathsep.join([str(HERE.parents[1]), str(HERE.parent)])
-    command = [sys.executable, HERE / "two_ranks.py", root, out, json.dumps(runs)]
+    command = [sys.executable, HERE / "two_ranks.py", root, out, json.dumps(runs), *wrong]
+    variables = {**os.environ, **common, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen(
-            command, env={**os.environ, **common, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "LOCAL_RANK": str(rank)}
-        )
-        for rank in (0, 1)
+        subprocess.Popen(command, env={**variables, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
     ]
-    assert [process.wait(timeout=280) for process in processes] == [0, 0]
+    said = [process.communicate(timeout=280)[1] for process in processes]
+    assert [process.returncode for process in processes] == [len(wrong), len(wrong)], said
+    return said
 
 
 def check(root: Path, out: Path, run: tuple[str, str, str, int]) -> None:
@@ -88,6 +89,15 @@ def test_devices_agree_in_every_variant(root: Path, tmp_path: Path) -> None:
     train_on_two(root, tmp_path, rest)
     for run in rest:
         check(root, tmp_path, run)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_where_one_stops_the_other_says_so(root: Path, tmp_path: Path, wrong: int) -> None:
+    said = train_on_two(root, tmp_path, QUICK[:1], str(wrong))
+    assert "a file is missing" in said[wrong]
+    assert "Another process of this run has ended" in said[1 - wrong]
+    assert "Traceback" not in "".join(said)
 
 
 def test_more_devices_than_validation_videos_are_refused(root: Path, tmp_path: Path) -> None:
