@@ -1,7 +1,9 @@
 """Reading JSON and YAML that anybody may have written: bounded in size and depth, and one sentence where it fails."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,20 @@ def read_sections(path: str | Path) -> None:
     values = read_yaml(path)
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise AvsegError(f"{path} is no configuration: it should hold sections such as `model:`, as configs/ do.")
+
+
+@contextmanager
+def parsing(arguments: Sequence[str]) -> Iterator[None]:
+    """Turn what a parser of arguments and YAML did not expect, such as numbers of hundreds of digits, into a sentence.
+
+    Raises:
+        AvsegError: in the place of such an error.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        suspect = next((text for text in arguments if re.search(r"\d{20}", text)), "a value")
+        raise AvsegError(f"{suspect:.60} can't be read ({error!s:.100}): see avseg train --help.") from error
 
 
 def _text(path: Path, most: int) -> str:
