@@ -312,7 +312,13 @@ def config_from_parsed(parser: Any, parsed: Any) -> Config:
     Raises:
         AvsegError: a value of the wrong type or out of its range.
     """
-    built = parser.instantiate_classes(parsed)
+    empty = [section.name for section in fields(Config) if parsed.get(section.name) is None]
+    if empty:
+        raise AvsegError(
+            f"The section {empty[0]} of the configuration is empty: give some of its fields, or leave it out."
+        )
+    with parsing(()):
+        built = parser.instantiate_classes(parsed)
     config = Config(**{section.name: built[section.name] for section in fields(Config)})
     config.check()
     return config

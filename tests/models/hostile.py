@@ -134,9 +134,8 @@ def main(folder: Path) -> None:
     for model in sorted(folder.iterdir()):
         config, tensors = model / "config.json", model / "model.safetensors"
         before, data = config.read_bytes(), tensors.read_bytes()
-        cases = [(config, *case) for case in configs(json.loads(before), 1, 100)]
-        cases += [(tensors, *case) for case in weights(data, 2, 60)]
-        for file, name, content in cases:
+        damaged = [(config, configs(json.loads(before), 1, 60)), (tensors, weights(data, 2, 30))]
+        for file, name, content in ((file, *case) for file, cases in damaged for case in cases):
             file.write_bytes(content)
             signal.alarm(SECONDS)
             try:
