@@ -48,6 +48,9 @@ Place: TypeAlias = tuple["Shard", int]
 _TYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 
 
+_HEADER = 2**26  # bytes
+
+
 class StoreWarning(UserWarning):
     """The store can't be had, and files are read in its place."""
 
@@ -71,7 +74,7 @@ class Shard:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 start = 8 + int.from_bytes(file.read(8), "little")
-                header = parse_json(file.read(min(start, size) - 8).decode())
+                header = parse_json(file.read(min(start, size, _HEADER) - 8).decode())
             self.names = [(name, key) for name, key in parse_json(header["__metadata__"]["names"])]
             shape, dtype = header["rows"]["shape"], _TYPES[header["rows"]["dtype"]]
             # Python's own mapping would hold a file open for each shard, and there may be more than a process may have.
