@@ -244,7 +244,7 @@ def test_training_starts_from_saved_weights(finished, root, tmp_path):
 
 @pytest.mark.filterwarnings("error::avseg.training.run.StartWarning")
 def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished, root, tmp_path, monkeypatch):
-    monkeypatch.setattr("avseg.training.run.build_trainer", lambda *_: pytest.fail("enough"))
+    monkeypatch.setattr("avseg.training.run._with_store", lambda *_: pytest.fail("enough"))
     config = configuration(root, tmp_path / "started", epochs=3)
     gone = str(tmp_path / "gone.pth")
     config.weights = WeightsConfig(gone, gone, gone, start=str(finished.folder))
