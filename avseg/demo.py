@@ -15,6 +15,7 @@ from avseg.config import Config, load_config
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
 from avseg.files import check_file, write_json
+from avseg.reading import read_yaml
 
 if TYPE_CHECKING:
     from avseg.data.synthetic import BenchmarkInfo
@@ -114,13 +115,19 @@ def _run_stages(demo: Demo, configs: dict[str, Config]) -> dict[str, Any]:
 
 
 def _check(demo: Demo) -> None:
-    """Before anything is downloaded."""
+    """Before anything is downloaded or written."""
     check_file(demo.out / "summary.json")
+    if demo.objects not in ("auto", "procedural") and not Path(demo.objects).is_dir():
+        raise AvsegError(f"{demo.objects} is no folder of cut-outs with sounds: give one, auto or procedural.")
     if demo.val + demo.test >= demo.videos:
         raise AvsegError(
             f"{demo.videos} videos leave none to train on beside {demo.val} for validation and {demo.test} for "
             "testing: ask for more with --videos, or for fewer with --val and --test."
         )
+    from avseg.models.encoders import check_weights
+
+    config = demo.config("ufe")  # both arms start from the same weights
+    check_weights(config.model, config.weights)
 
 
 def write_videos(demo: Demo) -> "BenchmarkInfo":
@@ -147,10 +154,8 @@ def find_objects(demo: Demo) -> Path | None:
     """The folder of cut-outs and recordings to generate from; None is the built-in procedural set."""
     from avseg.data.stamps import stamps_if_any
 
-    if demo.objects == "procedural":
-        return None
     if demo.objects != "auto":
-        return Path(demo.objects)
+        return None if demo.objects == "procedural" else Path(demo.objects)
     return stamps_if_any(demo.out / "stamps", _say)
 
 
@@ -357,9 +362,8 @@ def show(demo: Demo, evaluations: "dict[str, Evaluation]") -> None:
 
 def _same_config(file: Path, config: Config) -> bool:
     try:
-        same: bool = yaml.safe_load(file.read_text(encoding="utf-8")) == config.to_dict()
-        return same
-    except (OSError, yaml.YAMLError):
+        return bool(read_yaml(file) == yaml.safe_load(yaml.safe_dump(config.to_dict())))
+    except AvsegError:
         return False
 
 

@@ -31,6 +31,19 @@ def check_file(path: str | Path) -> None:
         raise AvsegError(f"{path} can't be written, since {above} is read-only: name a file elsewhere.")
 
 
+def check_folder(path: str | Path) -> None:
+    """The same for a folder of results, which may be there already.
+
+    Raises:
+        AvsegError: it is a file, lies below one, or is where nothing may be written.
+    """
+    above = next((place for place in (Path(path), *Path(path).absolute().parents) if place.exists()), None)
+    if above is not None and not above.is_dir():
+        raise AvsegError(f"{above} is a file, and a folder is needed there: name another.")
+    if above is not None and not os.access(above, os.W_OK):
+        raise AvsegError(f"{path} can't be written, since {above} is read-only: name a folder elsewhere.")
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its name once the block has ended well.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Video, load_log_mel
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.reading import parse_json
 
 FORMAT_VERSION = 2
 """Part of every key: raise it when what is stored changes its meaning."""
@@ -104,7 +105,7 @@ def _read_store(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {}, {}
     try:
         with safe_open(str(path), framework="pt") as file:
-            keys = json.loads((file.metadata() or {}).get("keys", "{}"))
+            keys = parse_json((file.metadata() or {}).get("keys", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, keys  # noqa: SIM118
     except (SafetensorError, OSError, ValueError):
         return {}, {}

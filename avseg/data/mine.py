@@ -5,7 +5,6 @@
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from avseg.data.prepare import check_alignment, first_size, frame_side, how_to_m
 from avseg.data.unfinished import working_in
 from avseg.data.vggsound import SoundVideo, read_folder, read_mapping, with_names, youtube_ids
 from avseg.errors import AvsegError
+from avseg.files import check_folder
 from avseg.media.flow import FlowMethod
+from avseg.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def mine(
         AvsegError: a folder or list is missing or faulty, no video fits, none that fits can be read, ``out`` holds
             distant frames of another origin or size, another run is at work there, or the disk is full.
     """
+    check_folder(out)
     layout, data = DistantLayout(Layout(out, "ms3").distant), Layout(like, "ms3")
     videos = read_index(like, "ms3")
     single = read_index(like, "s4") if Layout(like, "s4").index.is_file() else []
@@ -219,9 +221,9 @@ def _generated(root: Path) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        parts = json.loads(path.read_text(encoding="utf-8")).values()
+        parts = read_json(path, "remove it").values()
         return {str(category) for part in parts for category in part["categories"]}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (AvsegError, AttributeError, KeyError, TypeError):
         raise AvsegError(f"{path} is damaged: run `avseg data synth` again, or remove the file.") from None
 
 

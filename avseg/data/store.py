@@ -33,6 +33,7 @@ from avseg.data.stills import Still, load_stills
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.reading import parse_json
 
 FORMAT_VERSION = 1
 """Part of every folder's name: raise it when what is stored, or how it is made of its files, changes."""
@@ -45,6 +46,9 @@ Place: TypeAlias = tuple["Shard", int]
 
 
 _TYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
+
+
+_HEADER = 2**26  # bytes
 
 
 class StoreWarning(UserWarning):
@@ -70,8 +74,8 @@ class Shard:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 start = 8 + int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(start, size) - 8))
-            self.names = [(name, key) for name, key in json.loads(header["__metadata__"]["names"])]
+                header = parse_json(file.read(min(start, size, _HEADER) - 8).decode())
+            self.names = [(name, key) for name, key in parse_json(header["__metadata__"]["names"])]
             shape, dtype = header["rows"]["shape"], _TYPES[header["rows"]["dtype"]]
             # Python's own mapping would hold a file open for each shard, and there may be more than a process may have.
             memory = torch.from_file(str(path), False, size, dtype=torch.uint8).numpy()

@@ -17,7 +17,8 @@ from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
 from avseg.files import check_file
-from avseg.models.base import AVSModel, Inputs, evaluation_mode, load, normalise
+from avseg.models.base import AVSModel, Inputs, evaluation_mode, normalise
+from avseg.models.loading import check_source, load
 
 Size = Literal["truth", "model"]
 """At whose size scores are taken: the stored masks', or the model's square, to which masks are then brought."""
@@ -83,21 +84,27 @@ def evaluate_checkpoint(
     Raises:
         AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
     """
-    from avseg.data.datamodule import evaluation_clips
+    from avseg.data.datamodule import evaluation_clips, stored_flow
+    from avseg.data.items import check_files, whole_videos
+    from avseg.data.layout import Layout
     from avseg.evaluation.diagnostics import diagnose, read_scenes
 
     if out is not None:
         check_file(out)
+    check_source(checkpoint)
+    videos = whole_videos(Layout(root, subset), split)
+    scenes = read_scenes(root, subset, split)
     model = load(checkpoint)
     given = flow if model.config.neighbouring_frames else "none"
+    stills = [still for video in videos for still in video.stills]
     inputs = model.config.inputs
+    check_files(stills, stored_flow(given), inputs.flow_method)
     clips: Iterable[LabelledBatch] = evaluation_clips(
         root, subset, split, inputs, workers, flow=given, truth=size == "truth"
     )
     if progress:
         total = len(clips) if isinstance(clips, Sized) else None
         clips = track(clips, f"Evaluating {Path(checkpoint).name}", total=total, console=Console(stderr=True))
-    scenes = read_scenes(root, subset, split)
     scores = evaluate_both(model, clips, device)
     evaluation = Evaluation(
         model=str(checkpoint),
@@ -216,6 +223,8 @@ def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:
         masks, valid = batch.truth, batch.known.expand_as(batch.truth)
         logits = batch.at_truth(logits)
     assert masks is not None  # by the type of the batch
+    if not bool(torch.isfinite(logits).all()):
+        raise AvsegError(f"The model's answer to {batch.names[0]} is NaN or infinite: train it again.")
     frames = jaccard_per_frame(logits, masks, valid)
     miou, f_score = frames.nanmean(-1), f_score_per_video(logits, masks, valid)
     silent = ~(masks & valid).flatten(2).any(-1)

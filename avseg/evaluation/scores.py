@@ -1,6 +1,5 @@
 """What an evaluation found: a score for every video, their means, and the JSON file that holds both."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from avseg.errors import AvsegError
 from avseg.files import write_json
+from avseg.reading import read_json
 
 FORMAT_VERSION = 1
 
@@ -165,7 +165,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         AvsegError: no such file, or not the scores of an evaluation.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_json(path, "give a file that `avseg evaluate --json` wrote")
         if values["format_version"] != FORMAT_VERSION:
             raise AvsegError(f"{path} has format version {values['format_version']}, not {FORMAT_VERSION}: "
                              "evaluate again.")  # fmt: skip
@@ -178,11 +178,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
             scores={name: Scores(name, _videos(found["videos"])) for name, found in values["protocols"].items()},
             diagnostics={name: found["diagnostics"] for name, found in values["protocols"].items()},
         )
-    except OSError as error:
-        raise AvsegError(
-            f"{path} cannot be read ({error.strerror}): give a file that `avseg evaluate --json` wrote."
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OverflowError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         raise AvsegError(f"{path} does not hold scores: give a file that `avseg evaluate --json` wrote.") from None
 
 

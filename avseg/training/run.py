@@ -1,7 +1,7 @@
 """A configuration -> data, model, Trainer -> a run folder."""
 
-import json
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,16 +20,19 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from avseg.config import Config, ModelConfig, WeightsConfig
 from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
-from avseg.data.items import check_length
+from avseg.data.items import check_files, check_length
 from avseg.data.stills import Still
 from avseg.data.store import open_store
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
-from avseg.files import whole_file, write_json
+from avseg.files import check_folder, whole_file, write_json
 from avseg.models import AVSModel, build, load
-from avseg.models.base import base_class, load_state
+from avseg.models.base import base_class, check_model
+from avseg.models.encoders import check_weights
+from avseg.models.loading import check_source, load_state
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
+from avseg.reading import read_json
 from avseg.training.checkpoints import (
     BEST,
     LAST,
@@ -77,11 +80,13 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     trainer = build_trainer(config, callbacks)
     data = training_data(config, rank=trainer.global_rank, world_size=trainer.world_size)
     _check_validation(data)
+    check_files(data.validation_stills, data.flow, config.model.inputs.flow_method)
     with _alone(folder, trainer):
         before = _before(config, folder)  # again, for another run may have ended meanwhile
         facts = facts_of(config, data)
         if before is not None:
             check_facts(before, facts, folder)
+        # Weights may have to be fetched: nothing that could have been told before may follow.
         start = load(config.weights.start) if config.weights.start else None
         model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
         if start is not None:
@@ -285,40 +290,39 @@ class _Loaders(pl.LightningDataModule):
         return validation_clips(self.data)
 
 
-_LEAST = {
-    "optim.epochs": 1,
-    "optim.batch_size": 1,
-    "optim.accumulate": 1,
-    "optim.weight_decay": 0,
-    "optim.warmup_steps": 0,
-    "optim.clip_norm": 0,
-    "optim.freeze_image_encoder": 0,
-    "ufe.burn_in": 0,
-    "ufe.unsup_weight": 0,
-    "ufe.unsup_matching": 0,
-    "data.workers": 0,
-    "run.nodes": 1,
-    "run.validate_every": 1,
-}
-
-
 def _check(config: Config) -> None:
+    """What can be told at once: settings, files that are named, the folder to write to."""
+    config.check()
+    check_model(config.model)
     if not config.data.root:
         raise AvsegError("data.root is not given: name the folder that holds Single-source/ or Multi-sources/.")
-    for field, least in _LEAST.items():
-        value = attrgetter(field)(config)
-        if value is not None and value < least:
-            raise AvsegError(f"{field} is {value}: give {least} or more.")
-    check_logger(config.run.logger)
-    if config.optim.learning_rate <= 0:
-        raise AvsegError(f"optim.learning_rate is {config.optim.learning_rate}: give a number above 0.")
     check_length(config.model.frames_per_clip)
     if config.ufe.unsup_matching and base_class(config.model.base).matching is AVSModel.matching:
         raise AvsegError(f"ufe.unsup_matching weighs a matching loss, which {config.model.base} lacks: leave it out.")
-    if config.ufe.distant_frames and config.ufe.burn_in >= config.optim.epochs:
+    check_logger(config.run.logger)
+    if config.weights.start is None:
+        check_weights(config.model, config.weights)
+    else:  # hardly any other is needed
+        check_source(config.weights.start)
+    _check_machines(config)
+    check_folder(config.run.out)
+
+
+# What starts one of these sets them, and nothing else makes processes on several machines find each other.
+_STARTED = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "NODE_RANK", "GROUP_RANK", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
+
+
+def _check_machines(config: Config) -> None:
+    run, processors = config.run, os.cpu_count() or 1
+    if run.nodes > 1 and not any(name in os.environ for name in _STARTED):
         raise AvsegError(
-            f"ufe.burn_in is {config.ufe.burn_in} of {config.optim.epochs} epochs, so distant frames would never be "
-            "used: shorten it, or set ufe.distant_frames to false."
+            f"run.nodes is {run.nodes}, and this process was started alone: it would wait for the others for ever. "
+            "Start it on every machine with srun or torchrun, or give run.nodes 1."
+        )
+    on_cpu = run.accelerator == "cpu" or (run.accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and run.devices != "auto" and run.devices > max(8, processors):
+        raise AvsegError(
+            f"run.devices is {run.devices}, and this machine's CPU has {processors} cores: give no more than that."
         )
 
 
@@ -380,6 +384,13 @@ def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, sec
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:
-    """A run's ``run.json``."""
-    result: dict[str, Any] = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+    """A run's ``run.json``.
+
+    Raises:
+        AvsegError: it isn't there, or is something else.
+    """
+    file = Path(folder) / "run.json"
+    result = read_json(file, "train the run again")
+    if not isinstance(result, dict) or not {"steps", "seconds", "parameters"} <= set(result):
+        raise AvsegError(f"{file} is not what a run leaves: train the run again.")
     return result

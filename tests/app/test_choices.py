@@ -12,7 +12,9 @@ from avseg.errors import AvsegError
 
 def model(folder: Path, time: float = 0.0) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"format_version": 1, "base": "tpavi", "neighbouring_frames": true}')
+    (folder / "config.json").write_text(
+        '{"format_version": 1, "base": "tpavi", "neighbouring_frames": true, "inputs": {}}'
+    )
     (folder / "model.safetensors").write_bytes(b"")
     os.utime(folder / "model.safetensors", (time, time))
     return folder

@@ -174,7 +174,7 @@ def test_results_are_read_back_and_other_files_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(RESULT))
     assert read_result(file) == RESULT
     for text, message in (
-        ("{", "is not JSON"),
+        ("{", "is not readable JSON"),
         ("[]", "is not a result"),
         ('{"format_version": 0}', "is not a result"),
     ):

@@ -219,9 +219,9 @@ def test_a_run_shorter_than_a_validation_is_away_is_validated_in_the_end(root, t
     assert same(weights(run.folder / "best"), weights(run.folder))
 
 
-def test_a_loss_that_is_no_number_stops_training_with_a_sentence(root, tmp_path):
+def test_a_loss_that_is_no_number_stops_training_with_a_sentence(root, tmp_path, monkeypatch):
     config = configuration(root, tmp_path / "nan", ufe=False, epochs=2)
-    config.optim.learning_rate = float("inf")
+    monkeypatch.setattr("avseg.training.task.AVSTask.learning_rate", lambda self, step: float("inf"))
     with pytest.raises(AvsegError, match=r"The loss is nan at step \d.*learning_rate"):
         train(config)
 

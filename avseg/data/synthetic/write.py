@@ -23,8 +23,9 @@ from avseg.data.synthetic.paint import Painter
 from avseg.data.synthetic.scene import Scene, describe, hold_out, plan_scene
 from avseg.data.synthetic.sounds import mix
 from avseg.errors import AvsegError
-from avseg.files import whole_file, write_json
+from avseg.files import check_folder, whole_file, write_json
 from avseg.media.writer import VideoWriter
+from avseg.reading import read_json, read_json_lines
 
 SHARE = 0.15  # of the videos for validation, and again for testing, as in AVSBench
 
@@ -89,6 +90,7 @@ def write_benchmark(
             holds a benchmark with other settings.
     """
     counts = _share_out(_subset(subset), videos, distant, val, test)
+    check_folder(root)
     knobs = make_knobs(edition, size=size, **overrides)
     job = _Job(
         root=Path(root).absolute(),
@@ -153,12 +155,9 @@ def read_scenes(root: str | Path, subset: str = "s4") -> list[dict[str, Any]]:
         AvsegError: there are none, or the file was changed.
     """
     path = scenes_file(Layout(root, _subset(subset)))
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.") from error
-    except ValueError as error:
-        raise AvsegError(f"{path} is damaged: delete it and run avseg data synth again.") from error
+    if not path.is_file():
+        raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.")
+    return [record for _, record in read_json_lines(path, "delete it and run avseg data synth again")]
 
 
 def scene_video(record: Mapping[str, Any]) -> Video:
@@ -262,7 +261,7 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
 def _finished(layout: Layout) -> list[dict[str, Any]]:
     """The facts of the videos that are there."""
     records = [
-        json.loads(path.read_text(encoding="utf-8"))
+        read_json(path, "remove the folder that it is in")
         for path in sorted((layout.folder / "hidden_objects").rglob("scene.json"))
     ]
     return [record for record in records if video_file(layout, scene_video(record)).is_file()]
@@ -330,11 +329,11 @@ def _stored(root: Path) -> dict[str, Any]:
     path = root / "benchmark.json"
     if not path.is_file():
         return {}
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise AvsegError(f"{path} is not readable: remove it and the folder beside it, and write again") from error
-    return dict(stored)
+    mend = "remove it and the folder beside it, and write again"
+    stored = read_json(path, mend)
+    if not isinstance(stored, dict) or not all(isinstance(facts, dict) for facts in stored.values()):
+        raise AvsegError(f"{path} is not what `avseg data synth` writes: {mend}.")
+    return stored
 
 
 def _write_tables(layout: Layout, records: Iterable[Mapping[str, Any]]) -> None:
