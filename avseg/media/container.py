@@ -36,7 +36,7 @@ _SLIP, _REORDERED = Fraction(1, 4), Fraction(1)
 _AGREED = 3
 
 LONGEST_PAUSE = 3600
-"""Seconds that a picture may stay; a time stamp further ahead is damage, and believing it would mean waiting for ever."""
+"""Seconds that a picture may stay; a time stamp further ahead is damage: believing it would mean waiting for ever."""
 
 
 class MediaWarning(UserWarning):
