@@ -257,7 +257,7 @@ class _Track:
             self.count += packet.size > 0
             return
         slack = self._reordered if packet.dts is None else self._slip
-        order = shown if packet.dts is None else packet.dts
+        order = shown if packet.dts is None else min(shown, packet.dts)
         latest = order if self._latest is None else self._latest
         if latest - slack <= order <= latest + self._ahead:
             self._strays.clear()
