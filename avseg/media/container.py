@@ -221,9 +221,10 @@ def _timeline(path: Path, size: int, changed: int) -> Timeline:
         restarts = not _RESTARTED.isdisjoint(container.format.name.split(","))
     parts = [track.next_part for track in (pictures, sound) if restarts and track.next_part is not None]
     stamps = sorted(pictures.stays)
+    last = pictures.stays[stamps[-1]] * pictures.tick if stamps else Fraction(0)
     return Timeline(
         tuple(stamp * pictures.tick for stamp in stamps),
-        min(pictures.stays[stamps[-1]] * pictures.tick, Fraction(LONGEST_PAUSE)) if stamps else Fraction(0),
+        last if last <= LONGEST_PAUSE else Fraction(0),
         pictures.count,
         sound.end,
         max((track.end for track in tracks.values() if track.end is not None), default=Fraction(0)),
@@ -259,7 +260,7 @@ class _Track:
         slack = self._reordered if packet.dts is None else self._slip
         order = shown if packet.dts is None else min(shown, packet.dts)
         latest = order if self._latest is None else self._latest
-        if latest - slack <= order <= latest + self._ahead:
+        if latest - slack <= order and shown <= latest + self._ahead:
             self._strays.clear()
             self._latest = max(order, latest)
             self.count += 1

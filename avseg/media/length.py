@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from statistics import median
 
 from avseg.media.container import timeline
 from avseg.media.pictures import PictureReader
@@ -41,8 +42,11 @@ class Length:
         if origin is None or not shown:  # pictures follow each other at a constant rate
             shown = [k / rate for k in range(max(1, found.pictures))]
             origin = Fraction(0)
-        usual = shown[-1] / (len(shown) - 1) if len(shown) > 1 else 1 / rate
-        end = shown[-1] + (float(found.last) or usual)
+        stay = float(found.last) or (shown[-1] / (len(shown) - 1) if len(shown) > 1 else 1 / rate)
+        if reader.stays_are_guessed:
+            usual = median(after - before for before, after in pairwise(shown)) if len(shown) > 1 else 1 / rate
+            stay = min(stay, max(usual, (reader.header_end or 0) - shown[-1]))
+        end = shown[-1] + stay
         heard = 0.0 if found.sound_end is None else float(found.sound_end - origin)
         duration = heard if heard > end + _HELD else end
         holds = [after - before for before, after in pairwise([*shown, duration])]

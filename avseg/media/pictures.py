@@ -243,6 +243,16 @@ class PictureReader:
         """The first picture's moment on the file's own clock, in seconds; None where that has no say."""
         return None if self._counted or not self._stamped else self._origin
 
+    @property
+    def stays_are_guessed(self) -> bool:
+        """Whether packets don't say how long pictures stay: the demuxer takes an average then."""
+        return "mp4" not in self._container.format.name.split(",")
+
+    @property
+    def header_end(self) -> float | None:
+        """`stated_end`, of files that begin with it; elsewhere it is measured at the file's end."""
+        return self.stated_end if "matroska" in self._container.format.name else None
+
     def restart(self) -> None:
         """Go back to the first picture."""
         self._stack.close()
@@ -251,7 +261,10 @@ class PictureReader:
         self._skipping = "DEFAULT"
         if self._threads:
             self.stream.thread_type = "AUTO"
-        self.stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
+        context = self.stream.codec_context
+        if context.width * context.height > _MOST_PIXELS:
+            raise AvsegError(f"{self.path} has pictures of {context.width}×{context.height} pixels: make them smaller.")
+        context.options = {"max_pixels": str(_MOST_PIXELS)}
         self._counted = not is_stamped(self._container, self.stream)
         self._begin(at_start=True)
 

