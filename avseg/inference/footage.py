@@ -91,7 +91,8 @@ class Recorded:
         self.recording = recording
         height, width = recording.shape
         rate = len(recording.frames) / recording.duration
-        self.info = VideoInfo(Path(recording.name), width, height, rate, recording.duration, True)
+        longest = float(np.diff(recording.begins, append=recording.duration).max())
+        self.info = VideoInfo(Path(recording.name), width, height, rate, recording.duration, True, longest=longest)
 
     def intact_until(self) -> float | None:
         return None

@@ -41,7 +41,7 @@ def matrix_of(frame: VideoFrame) -> int:
     Where the file doesn't say: BT.2020's for HDR, BT.709's from 720 lines or more than 1,024 columns on, and BT.601's
     for smaller pictures, as players guess.
     """
-    if frame.colorspace not in _UNSPECIFIED:
+    if frame.colorspace not in _UNSPECIFIED or frame.format.is_rgb:
         return int(frame.colorspace)
     if frame.color_trc in _HDR:
         return _BT2020

@@ -35,6 +35,9 @@ _SLIP, _REORDERED = Fraction(1, 4), Fraction(1)
 # So many packets in a row must agree that the clock was set anew: a single one is damage.
 _AGREED = 3
 
+# Larger pictures aren't decoded: a header of a few bytes could ask for all memory.
+_MOST_PIXELS = 2**26
+
 LONGEST_PAUSE = 3600
 """Seconds that a picture may stay; a time stamp further ahead is damage: believing it would mean waiting for ever."""
 
@@ -82,7 +85,7 @@ def find_video(container: InputContainer, path: Path) -> VideoStream:
     """The picture track with a decoder that the file calls its default one, or else the first; no cover picture.
 
     Raises:
-        AvsegError: there is none.
+        AvsegError: there is none, or its pictures are too large.
     """
     tracks = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not tracks:
@@ -90,7 +93,12 @@ def find_video(container: InputContainer, path: Path) -> VideoStream:
     decodable = [stream for stream in tracks if stream.codec_context is not None]
     if not decodable:
         raise AvsegError(f"{path} has a picture track that can't be decoded here: convert it to H.264 mp4.")
-    return next((stream for stream in decodable if stream.disposition & Disposition.default), decodable[0])
+    chosen = next((stream for stream in decodable if stream.disposition & Disposition.default), decodable[0])
+    context = chosen.codec_context
+    if context.width * context.height > _MOST_PIXELS:
+        raise AvsegError(f"{path} has pictures of {context.width}×{context.height} pixels: make them smaller.")
+    context.options = {"max_pixels": str(_MOST_PIXELS)}
+    return chosen
 
 
 def find_audio(container: InputContainer) -> AudioStream | None:

@@ -17,7 +17,8 @@ import numpy as np
 from avseg.media.container import MediaWarning, find_audio, open_media, timeline
 from avseg.media.intact import intact_until
 from avseg.media.length import Length
-from avseg.media.pictures import Picture, PictureReader
+from avseg.media.picture import Picture
+from avseg.media.pictures import PictureReader
 from avseg.media.writer import VideoWriter, write_video
 
 __all__ = [

@@ -77,6 +77,8 @@ def test_where_time_stamps_start_anew_exactly_the_first_part_is_read(make: Media
 
     assert timeline(part).next_part is None
     assert numbers(path) == numbers(part) == list(range(count))
+    asked = [0.55, 0.1, 0.3, 9.0]
+    assert [number_of(frame) for frame in read_frames(path, asked)] == [13, 2, 7, count - 1]
     info = probe(path)
     assert info.duration == pytest.approx(probe(part).duration)
     assert "start anew" in info.notes[0]
