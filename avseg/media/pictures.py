@@ -27,7 +27,7 @@ from avseg.media.container import (
     packets,
     warn,
 )
-from avseg.media.intact import intact_until
+from avseg.media.intact import cut_off
 from avseg.media.picture import Form, Picture
 
 # How far ahead a moment must lie before it is worth jumping there in a file that doesn't list its key frames.
@@ -322,11 +322,10 @@ class PictureReader:
         return 0.0 if self._at_start else None
 
     def _check_end(self) -> None:
-        stated = self.stated_end
-        if self._last is None or stated is None or intact_until(self.path) is None:
-            return
-        end = self._last + 1 / self.frame_rate
-        self._warn("end", f"its pictures end at {end:.1f} s instead of {stated:.1f} s: the file is cut off.")
+        cut = cut_off(self.path)
+        if cut is not None and self._last is not None:
+            end = self._last + 1 / self.frame_rate
+            self._warn("end", f"its pictures end at {end:.1f} s instead of {cut[1]:.1f} s: the file is cut off.")
 
     def _warn(self, kind: str, text: str) -> None:
         if kind not in self._warned:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from avseg.media.container import MediaWarning, find_audio, open_media, timeline
-from avseg.media.intact import intact_until
+from avseg.media.intact import cut_off
 from avseg.media.length import Length
 from avseg.media.picture import Picture
 from avseg.media.pictures import PictureReader
@@ -97,12 +97,10 @@ def probe(path: str | Path) -> VideoInfo:
     notes = []
     with PictureReader(path) as reader:
         form, length = reader.form, Length.of(reader)
-        stated = reader.stated_end
         if reader.colours is not None:
             notes.append(f"{path} has {reader.colours} colours: they are converted to SDR (BT.709).")
-    duration = length.duration
-    if stated is not None and intact_until(path) is not None:
-        duration = max(duration, stated)
+    cut = cut_off(path)
+    duration = length.duration if cut is None else max(length.duration, cut[1])
     if timeline(path).next_part is not None:
         notes.append(f"{path}: its time stamps start anew after {duration:.2f} s; what follows is left out.")
     with open_media(path) as container:

@@ -118,7 +118,8 @@ class VideoWriter:
 
         Args:
             frame: ``(height, width, 3)`` uint8 RGB.
-            time: seconds from the beginning of the file; one step after the previous frame if None.
+            time: seconds from the beginning of the file; one step after the previous frame if None. A frame that is
+                later by less than the file's clock can tell (1/90,000 s) is left out.
 
         Raises:
             ValueError: another shape or type, or a time that isn't later than the previous frame's.
@@ -126,6 +127,8 @@ class VideoWriter:
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
             raise ValueError(f"frames must be ({self.height}, {self.width}, 3) uint8, not {frame.shape} {frame.dtype}")
         ticks = self._ticks(time)
+        if ticks is None:
+            return
         picture = self._picture(frame)
         picture.pts, picture.time_base = ticks, _TIME_BASE
         self._let_go(ticks)
@@ -155,7 +158,7 @@ class VideoWriter:
     def _step(self) -> int:
         return max(1, round(1 / (self.fps * _TIME_BASE)))
 
-    def _ticks(self, time: float | None) -> int:
+    def _ticks(self, time: float | None) -> int | None:
         if time is None:
             # Counted, not added up, so that 30000/1001 doesn't drift.
             ticks = self._base[0] + round((self._count - self._base[1]) / (self.fps * _TIME_BASE))
@@ -165,7 +168,7 @@ class VideoWriter:
                 raise ValueError(f"a frame's time must be 0 or later, not {time}")
             ticks = round(time / _TIME_BASE)
             if ticks == self._last and time > self._time + 1e-9:
-                ticks += 1  # later by less than this clock can tell
+                return None
             self._base, self._time = (ticks, self._count), time
         if self._last is not None and ticks <= self._last:
             raise ValueError(
