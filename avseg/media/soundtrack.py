@@ -17,6 +17,7 @@ from av.packet import Packet
 
 from avseg.errors import AvsegError
 from avseg.media.container import decode, find_audio, first_picture_time, open_media, packets, warn
+from avseg.media.length import Length
 from avseg.media.pictures import PictureReader
 from avseg.media.resample import Resampler
 from avseg.media.sound import SoundBlock, iter_sound
@@ -53,13 +54,13 @@ def sound_of_file(output: OutputContainer, path: str | Path) -> Iterator[Soundtr
     path = Path(path)
     with open_media(path) as source:
         stream = find_audio(source)
-        picture_end = _picture_end(path)
+        length = _length(path)
         if stream is None:
             yield None
         elif _can_copy(stream):
-            yield _Copied(output, source, stream, path, picture_end)
+            yield _Copied(output, source, stream, path, length)
         else:
-            yield _Encoded(output, iter_sound(path), picture_end)
+            yield _Encoded(output, iter_sound(path), length)
 
 
 def sound_of_samples(output: OutputContainer, samples: np.ndarray, rate: int) -> Soundtrack:
@@ -77,7 +78,7 @@ def sound_of_samples(output: OutputContainer, samples: np.ndarray, rate: int) ->
         SoundBlock(np.clip(channels[:, start : start + rate], -1, 1).astype(np.float32), rate)
         for start in range(0, channels.shape[1], rate)
     )
-    return _Encoded(output, blocks, Fraction(0))
+    return _Encoded(output, blocks, Length(0.0, 0.0, 0.0, 0.0))
 
 
 class _Copied:
@@ -89,11 +90,11 @@ class _Copied:
         source: InputContainer,
         stream: AudioStream,
         path: Path,
-        picture_end: Fraction | None,
+        length: Length | None,
     ) -> None:
         self._output = output
         self._path = path
-        self._picture_end = picture_end
+        self._length = length
         self._stream = output.add_stream_from_template(stream)
         self._origin = first_picture_time(path)
         self._packets = self._whole(packets(source, stream, path))
@@ -107,7 +108,7 @@ class _Copied:
             self._next = next(self._packets, None)
 
     def finish(self, end: Fraction) -> None:
-        self.write_until(_sound_end(end, self._picture_end))
+        self.write_until(_sound_end(end, self._length))
 
     def _whole(self, source: Iterator[Packet]) -> Iterator[Packet]:
         """Packets that decode, in order, from the one before the first picture on, on the pictures' clock."""
@@ -145,10 +146,10 @@ class _Copied:
 class _Encoded:
     """Decoded sound, encoded to AAC."""
 
-    def __init__(self, output: OutputContainer, blocks: Iterator[SoundBlock], picture_end: Fraction | None) -> None:
+    def __init__(self, output: OutputContainer, blocks: Iterator[SoundBlock], length: Length | None) -> None:
         self._output = output
         self._blocks = blocks
-        self._picture_end = picture_end
+        self._length = length
         self._waiting = next(blocks, None)
         self._read = Fraction(0)  # seconds of sound taken from the blocks
         self._made = 0  # samples given to the encoder
@@ -180,7 +181,7 @@ class _Encoded:
     def finish(self, end: Fraction) -> None:
         if self._waiting is None and not self._made:
             return
-        self.write_until(_sound_end(end, self._picture_end))
+        self.write_until(_sound_end(end, self._length))
         self._encode(np.stack([resampler.finish() for resampler in self._resamplers]))
         self._output.mux(self._stream.encode(None))
 
@@ -216,16 +217,17 @@ def _with_channels(samples: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(samples.mean(axis=0, keepdims=True), channels, axis=0)
 
 
-def _sound_end(end: Fraction, picture_end: Fraction | None) -> Fraction | None:
+def _sound_end(end: Fraction, source: Length | None) -> Fraction | None:
     """Where sound ends: with the pictures, or nowhere (None) when they reach the end of their source."""
-    return None if picture_end is not None and end > picture_end - _NEAR_END else end
+    if source is None:
+        return end
+    at_end = end > source.duration - _NEAR_END or abs(end - source.pictures) < _NEAR_END
+    return None if at_end else end
 
 
-def _picture_end(path: Path) -> Fraction | None:
-    """Seconds from the first picture to the end of a file's pictures; None without pictures."""
+def _length(path: Path) -> Length | None:
     try:
         with PictureReader(path) as reader:
-            end = reader.stated_end
+            return Length.of(reader)
     except AvsegError:
         return None
-    return None if end is None else Fraction(end)
