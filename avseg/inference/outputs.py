@@ -94,7 +94,7 @@ def _opened_late(
 
         def write(frame: np.ndarray, time: float) -> None:
             if not opened:
-                sound = footage.sound(stack, time, end)
+                sound = footage.sound(time, end)
                 writer = VideoWriter(path, info.width, info.height, info.fps, **sound)
                 opened.append((stack.enter_context(writer), time))
             writer, first = opened[0]

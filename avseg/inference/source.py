@@ -55,7 +55,13 @@ class Source:
                 self.notes.append(text)
 
 
-def open_source(given: Given, fps: float | None, start: float = 0.0, end: float | None = None) -> Source:
+def open_source(
+    given: Given,
+    fps: float | None,
+    start: float = 0.0,
+    end: float | None = None,
+    audio_track: int | None = None,
+) -> Source:
     """Check footage and make a stretch of it ready to be walked through.
 
     Args:
@@ -63,13 +69,14 @@ def open_source(given: Given, fps: float | None, start: float = 0.0, end: float 
         fps: Moments per second; None, or more than there are frames, takes every frame.
         start: First moment, in seconds.
         end: Moments before this many seconds; None goes on to the last frame.
+        audio_track: See `avseg.footage.footage_of`.
 
     Raises:
         AvsegError: nothing that can be segmented, cut off before ``end``, no sound, or a stretch without frames.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise AvsegError(f"fps is {fps}: give a number of moments per second above 0.")
-    footage = footage_of(given, fps)
+    footage = footage_of(given, fps, audio_track)
     info = footage.info
     name = info.path
     if not info.has_audio:

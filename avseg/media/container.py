@@ -81,12 +81,36 @@ def find_video(container: InputContainer, path: Path) -> VideoStream:
     raise AvsegError(f"{path} has no picture track: name a video.")
 
 
-def find_audio(container: InputContainer) -> AudioStream | None:
-    """The first sound track with a decoder, or None."""
-    for stream in container.streams.audio:
-        if stream.codec_context is not None and stream.codec_context.sample_rate > 0:
-            return stream
-    return None
+def find_audio(container: InputContainer, track: int | None = None) -> AudioStream | None:
+    """A sound track: the default one among those that can be decoded, or None; or the one that is asked for.
+
+    Args:
+        container: An open file.
+        track: Its number among the sound tracks, counted from 0.
+
+    Raises:
+        AvsegError: there is no such track, or none that can be decoded.
+    """
+    streams = list(container.streams.audio)
+    if track is not None:
+        if 0 <= track < len(streams) and streams[track].codec_context is not None:
+            return streams[track]
+        name = container.name.removeprefix("file:")
+        tracks = ", ".join(f"{number} ({_describe(stream)})" for number, stream in enumerate(streams)) or "none"
+        raise AvsegError(f"{name} has no sound track {track} that can be decoded: choose among {tracks}.")
+    # The rate of a track that begins late isn't known yet.
+    usable = [stream for stream in streams if stream.codec_context is not None]
+    usable.sort(key=lambda stream: (not stream.codec_context.sample_rate, not stream.disposition & Disposition.default))
+    return usable[0] if usable else None
+
+
+def _describe(stream: AudioStream) -> str:
+    context = stream.codec_context
+    if context is None:
+        return "unknown"
+    words = [context.name, context.layout.name, stream.language or ""]
+    words.append("default" if stream.disposition & Disposition.default else "")
+    return ", ".join(word for word in words if word)
 
 
 def packets(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> Iterator[Packet]:
