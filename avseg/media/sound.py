@@ -17,11 +17,11 @@ from avseg.errors import AvsegError
 from avseg.media.container import (
     decode,
     find_audio,
-    find_video,
     first_picture_time,
     frame_time,
     open_media,
     packets,
+    timeline,
     warn,
 )
 from avseg.media.mix import graph, pulled
@@ -267,13 +267,5 @@ def _stated_end(container: InputContainer) -> Fraction | None:
 
 def _pictures_end(path: Path) -> Fraction:
     """The same as the pictures' packets have it, which the file's header may not know; 0 without pictures."""
-    latest = Fraction(0)
-    with open_media(path) as container:
-        try:
-            stream = find_video(container, path)
-        except AvsegError:
-            return latest
-        for packet in packets(container, stream, path):
-            if packet.pts is not None and packet.time_base is not None:
-                latest = max(latest, packet.pts * packet.time_base)
-    return latest + 1
+    found = timeline(path)
+    return found.stamps[-1] + found.last + 1 if found.stamps else Fraction(0)
