@@ -264,7 +264,7 @@ class _Track:
         self.count = 0
         self.next_part: int | None = None
         self._strays: list[int | None] = []
-        self._latest: int | None = None
+        self._latest: dict[bool, int] = {}  # with and without a time of decoding: in Matroska the first ones lack it
         self._slip, self._reordered = int(_SLIP / self.tick), int(_REORDERED / self.tick)
         self._ahead = int(LONGEST_PAUSE / self.tick)
 
@@ -282,10 +282,10 @@ class _Track:
             return
         slack = self._reordered if packet.dts is None else self._slip
         order = shown if packet.dts is None else packet.dts
-        latest = order if self._latest is None else self._latest
+        latest = self._latest.get(packet.dts is None, order)
         if latest - slack <= order <= latest + self._ahead:
             self._strays.clear()
-            self._latest = max(order, latest)
+            self._latest[packet.dts is None] = max(order, latest)
             self.count += 1
             self.stays[shown] = max(0, packet.duration or 0)
             return
