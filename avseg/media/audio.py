@@ -3,6 +3,7 @@
 import wave as wave_file
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,10 @@ def iter_audio(
         AvsegError: the file is missing, unreadable, or without a sound track.
     """
     mixer = Mixer(sample_rate)
-    for block in iter_sound(path, start, track):
-        yield _clipped(mixer.push(block.samples, block.rate, block.layout)[0])
-    yield _clipped(mixer.finish()[0])
+    made = (mixer.push(block.samples, block.rate, block.layout) for block in iter_sound(path, start, track))
+    for samples in chain(made, (mixer.finish() for _ in range(1))):
+        if samples.shape[1]:
+            yield np.clip(samples[0], -1, 1)
 
 
 def log_mel_examples(wave: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -192,10 +194,6 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
     values = np.frombuffer(data[: len(data) // (2 * channels) * 2 * channels], dtype="<i2")
     sound = values.astype(np.float32) / 2**15
     return (sound if channels == 1 else sound.reshape(-1, channels)), rate
-
-
-def _clipped(samples: np.ndarray) -> np.ndarray:
-    return np.clip(samples.astype(np.float32), -1, 1)
 
 
 def _example_count(samples: int) -> int:

@@ -81,16 +81,16 @@ class _Stage:
             layout = LAYOUTS.get(count, layout)
         self._rate, self._channels = rate, channels
         self._passed = rate == target and (layout == LAYOUTS[channels] or count == channels == 1)
-        self._averaged = False
         if self._passed:
             return
         mixed = f"out_sample_fmt=flt:out_chlayout={LAYOUTS[channels]}" + (_MEAN if count <= 2 else "")
-        try:
-            self._graph = graph(rate, "flt", layout, _filters(rate, target, mixed))
+        try:  # FFmpeg would make a single channel quieter in two
+            made = None if count == 1 else graph(rate, "flt", layout, _filters(rate, target, mixed))
         except (av.error.FFmpegError, ValueError):
-            layout, self._averaged = "mono", True
-            self._graph = graph(rate, "flt", layout, _filters(rate, target, mixed))
-        self._layout = layout
+            made = None
+        self._alone = made is None  # averaged in front, repeated behind
+        self._layout = "mono" if made is None else layout
+        self._graph = made or graph(rate, "flt", "mono", _filters(rate, target, "out_sample_fmt=flt"))
         # Without silence in front swresample would mirror the sound's beginning there. It is whole samples of both.
         divisor = gcd(rate, target)
         down, up = rate // divisor, target // divisor
@@ -112,7 +112,7 @@ class _Stage:
         return self._taken()
 
     def _give(self, samples: np.ndarray) -> None:
-        if self._averaged:
+        if self._alone:
             samples = samples.mean(axis=0, keepdims=True)
         if samples.shape[1]:
             packed = np.ascontiguousarray(samples.T, dtype=np.float32).reshape(1, -1)
@@ -121,13 +121,14 @@ class _Stage:
             self._graph.push(frame)
 
     def _taken(self) -> np.ndarray:
-        pieces: list[np.ndarray] = [np.zeros((0, self._channels), np.float32)]
+        channels = 1 if self._alone else self._channels
+        pieces: list[np.ndarray] = [np.zeros((0, channels), np.float32)]
         while (frame := pulled(self._graph)) is not None:
-            pieces.append(frame.to_ndarray().reshape(-1, self._channels))
+            pieces.append(frame.to_ndarray().reshape(-1, channels))
         made = np.concatenate(pieces)
         unwanted = min(self._unwanted, len(made))
         self._unwanted -= unwanted
-        return made[unwanted:].T
+        return np.repeat(made[unwanted:].T, self._channels // channels, axis=0)
 
 
 def _filters(rate: int, target: int, mixed: str) -> list[tuple[str, str]]:
