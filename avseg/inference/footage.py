@@ -156,6 +156,23 @@ class Recorded:
         return FramePair(time, self.recording.frame(index), self.recording.frame(other), step)
 
 
+def frames_of(footage: Footage, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
+    """Every frame that begins in ``[start, end)``, with its time, and the one that a stretch finds held.
+
+    A frame that has been held since before ``start``, and goes on for a while, comes first, as if it began there.
+    """
+    frames = footage.frames(start, end)
+    first = next(frames, None)
+    if start < footage.info.duration and (first is None or first[0] > start + LATE):
+        yield start, next(iter(footage.shown([start])))
+    if first is not None:
+        yield first
+        yield from frames
+
+
+LATE = 0.05
+"""Seconds that a mask may wait for a frame to be drawn on; then the one that is held comes again."""
+
 _TOLERANCE = 1e-6  # seconds by which floating point may have moved a moment
 
 

@@ -8,10 +8,11 @@ from itertools import chain
 import numpy as np
 
 from avseg.errors import AvsegError
-from avseg.inference.footage import Footage, Given, footage_of
+from avseg.inference.footage import Footage, Given, footage_of, frames_of
 from avseg.inference.hearing import Hearing
 from avseg.media.video import FramePair, VideoInfo
 
+_HELD = 0.2 + 1e-3  # seconds that a frame may stay and still have one moment, however many are asked for
 _SHORT_SOUND = 0.5  # seconds that a sound track may lack at its end without a word
 
 
@@ -66,7 +67,8 @@ def open_source(
 
     Args:
         given: See `avseg.footage.footage_of`.
-        fps: Moments per second; None, or more than there are frames, takes every frame.
+        fps: Moments per second; None takes every frame, and so does more than there are frames, as long as none is held
+            for more than 0.2 s.
         start: First moment, in seconds.
         end: Moments before this many seconds; None goes on to the last frame.
         audio_track: See `avseg.footage.footage_of`.
@@ -95,14 +97,14 @@ def open_source(
         )
     hearing = footage.hearing(start)
     last = info.duration if end is None else min(end, info.duration)
-    every = fps is None or fps >= info.fps * (1 - 1e-9)
+    every = fps is None or (fps >= info.fps * (1 - 1e-9) and info.longest <= _HELD)
     pairs = _every_pair(footage, start, end) if every else footage.pairs(fps or info.fps, start, end)
     first, second = next(pairs, None), next(pairs, None)
     if first is None:
         raise AvsegError(f"{name} shows no new frame between {start:g} and {last:g} s: give a longer stretch.")
     moments = max(1, math.ceil((last - start) * (info.fps if every or fps is None else fps) - 1e-6))
     start_again = [pair for pair in (first, second) if pair is not None]
-    source = Source(footage, chain(start_again, pairs), hearing, start, last, end, moments)
+    source = Source(footage, chain(start_again, pairs), hearing, start, last, end, moments, list(info.notes))
     if first.neighbour is None:
         source.notes.append(f"{name} has a single frame: nothing moves in it.")
     return source
@@ -112,7 +114,7 @@ def _every_pair(footage: Footage, start: float, end: float | None) -> Iterator[F
     """Every frame that begins in ``[start, end)`` with the next one; the last of the video with the one before."""
     before: tuple[float, np.ndarray] | None = None
     shown: tuple[float, np.ndarray] | None = None
-    for time, frame in footage.frames(start, None):
+    for time, frame in frames_of(footage, start, None):
         if shown is not None:
             yield FramePair(shown[0], shown[1], frame, time - shown[0])
         if end is not None and time >= end:

@@ -263,7 +263,7 @@ class _Track:
         self.stays: dict[int, int] = {}  # how long each packet lasts, by its time
         self.count = 0
         self.next_part: int | None = None
-        self._strays: list[int | None] = []
+        self._strays: list[Packet] = []
         self._latest: dict[bool, int] = {}  # with and without a time of decoding: in Matroska the first ones lack it
         self._slip, self._reordered = int(_SLIP / self.tick), int(_REORDERED / self.tick)
         self._ahead = int(LONGEST_PAUSE / self.tick)
@@ -281,7 +281,7 @@ class _Track:
             self.count += packet.size > 0
             return
         slack = self._reordered if packet.dts is None else self._slip
-        order = shown if packet.dts is None else packet.dts
+        order = shown if packet.dts is None else min(shown, packet.dts)
         latest = self._latest.get(packet.dts is None, order)
         if latest - slack <= order <= latest + self._ahead:
             self._strays.clear()
@@ -289,10 +289,19 @@ class _Track:
             self.count += 1
             self.stays[shown] = max(0, packet.duration or 0)
             return
-        self._strays.append(packet.pos)
-        if len(self._strays) == _AGREED:
-            self.next_part = next((byte for byte in self._strays if byte is not None), None)
-            self._strays.clear()
+        self._strays.append(packet)
+        if len(self._strays) < _AGREED:
+            return
+        strays, self._strays = self._strays, []
+        if self.count >= _AGREED:
+            self.next_part = next((stray.pos for stray in strays if stray.pos is not None), None)
+            return
+        # The first ones were off, as where a transport stream counts from just below 0.
+        self.count = 0
+        self.stays.clear()
+        self._latest.clear()
+        for stray in strays:
+            self.add(stray)
 
 
 def _all_packets(container: InputContainer) -> Iterator[Packet]:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -215,9 +216,9 @@ class _Timeline:
         for block, time in self._waiting:
             if time is not None and self._believed(time, time - origin - end):
                 gaps.append(time - origin - end)
-            if not self._started and gaps:
-                return gaps[0]
             end += block.seconds
+        if gaps and not self._started:
+            return next((gap for gap, after in pairwise(gaps) if abs(gap - after) <= _LONGEST_GAP), gaps[0])
         if gaps and min(gaps) > TOLERANCE:
             return min(gaps)
         return max(gaps) if gaps and max(gaps) < -TOLERANCE else Fraction(0)
