@@ -38,7 +38,7 @@ TOLERANCE = Fraction(1, 1000)
 
 # Blocks after a gap that must be late as well: one time stamp that is off by itself is jitter or wrong.
 _WITNESSES = 8
-# Where nothing says how long the file is, time stamps that jump further than this are wrong.
+# Seconds; time stamps that jump further must agree with those of all packets.
 _LONGEST_GAP = 600
 # Beyond this many times full scale a sample is no sound.
 _LOUDEST = 16.0
@@ -179,7 +179,6 @@ class _Timeline:
         self._path = path
         self._origin = origin
         self._stated_end = stated_end
-        self._pictures_end: Fraction | None = None
         self._end = Fraction(start)  # seconds from the origin to the end of what was placed
         self._started = False
         self._waiting: deque[tuple[SoundBlock, Fraction | None]] = deque()
@@ -217,6 +216,8 @@ class _Timeline:
             if time is not None and self._believed(time, time - origin - end):
                 gaps.append(time - origin - end)
             end += block.seconds
+        if len(gaps) == 1 and abs(gaps[0]) > _LONGEST_GAP:
+            return Fraction(0)  # too far for one witness
         if gaps and not self._started:
             return next((gap for gap, after in pairwise(gaps) if abs(gap - after) <= _LONGEST_GAP), gaps[0])
         if gaps and min(gaps) > TOLERANCE:
@@ -224,11 +225,9 @@ class _Timeline:
         return max(gaps) if gaps and max(gaps) < -TOLERANCE else Fraction(0)
 
     def _believed(self, time: Fraction, gap: Fraction) -> bool:
-        if gap <= 0 or (self._stated_end is not None and time <= self._stated_end):
+        if gap <= 0 or (self._stated_end is not None and time <= self._stated_end and gap <= _LONGEST_GAP):
             return gap > -_LONGEST_GAP
-        if self._pictures_end is None:
-            self._pictures_end = _pictures_end(self._path)
-        return time <= self._pictures_end or (self._stated_end is None and gap <= _LONGEST_GAP)
+        return time <= timeline(self._path).end + 1  # headers may be wrong, and believe wrong time stamps
 
 
 def check_stream(path: Path, stream: AudioStream) -> None:
@@ -264,9 +263,3 @@ def _stated_end(container: InputContainer) -> Fraction | None:
     if not container.duration:
         return None
     return Fraction((container.start_time or 0) + container.duration, 1_000_000) + 1
-
-
-def _pictures_end(path: Path) -> Fraction:
-    """The same as the pictures' packets have it, which the file's header may not know; 0 without pictures."""
-    found = timeline(path)
-    return found.stamps[-1] + found.last + 1 if found.stamps else Fraction(0)

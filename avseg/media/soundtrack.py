@@ -16,7 +16,7 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from avseg.media.container import decode, find_audio, first_picture_time, open_media, packets
+from avseg.media.container import decode, find_audio, first_picture_time, frame_time, open_media, packets
 from avseg.media.mix import LAYOUTS, Mixer
 from avseg.media.sound import TOLERANCE, SoundBlock, check_stream, iter_sound
 
@@ -175,25 +175,27 @@ def _on_the_clock(source: Iterator[Packet], origin: Fraction | None, end: float 
 
 
 def _is_whole(sound: FileSound) -> bool:
-    """Whether all of the wanted packets can be decoded and follow each other without a gap."""
+    """Whether all of the wanted packets can be decoded, to sound of one form without a gap."""
     origin = first_picture_time(sound.path) or Fraction(0)
     due: Fraction | None = None
+    first: tuple[int, str] | None = None
     with open_media(sound.path) as source:
         stream = find_audio(source, sound.track)
         assert stream is not None
         for packet in packets(source, stream, sound.path):
-            stamp, tick = _stamp(packet)
-            if not packet.size:
-                continue
             try:
-                decode(packet)
+                frames = decode(packet)
             except FFmpegError:
                 return False
-            if stamp is None or (due is not None and abs(stamp * tick - due) > TOLERANCE + tick):
-                return False
-            if sound.end is not None and stamp * tick - origin > sound.end:
-                return True
-            due = (stamp + packet.duration) * tick if packet.duration else None
+            for frame in frames:  # packets' own durations include the gaps
+                time, form = frame_time(frame), (frame.sample_rate, frame.layout.name)
+                if time is None or form != (first := first or form):
+                    return False
+                if due is not None and abs(time - due) > TOLERANCE + frame.time_base:
+                    return False
+                if sound.end is not None and time - origin > sound.end:
+                    return True
+                due = time + Fraction(frame.samples, frame.sample_rate)
     return True
 
 
