@@ -205,7 +205,8 @@ def test_rate_and_channels_that_change_on_the_way(make: MediaMaker) -> None:
         parts.append(moved(part, second))
     path = make.folder / "changing.ts"
     path.write_bytes(b"".join(parts))
-    assert click_times(load_audio(path)) == pytest.approx(CLICKS, abs=0.003)
+    # The parts begin with the encoder's 481 samples of delay, which last up to 5 ms longer than the first part's.
+    assert click_times(load_audio(path)) == pytest.approx(CLICKS, abs=0.006)
     assert click_times(overlay_of(path, make.folder / "out.mp4"), 48_000) == pytest.approx(CLICKS, abs=0.03)
 
 
