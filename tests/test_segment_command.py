@@ -17,7 +17,7 @@ from toy_models import save_tiny
 
 from avseg.cli import main
 from avseg.data.pictures import read_mask, write_image
-from avseg.media.audio import write_wav
+from avseg.media.audio import load_audio, write_wav
 from avseg.media.video import probe
 
 
@@ -236,3 +236,30 @@ def test_ctrl_c_on_the_first_video_leaves_no_folder(model: Path, tmp_path: Path)
     process.communicate()
     assert process.returncode == 130
     assert os.listdir(tmp_path) == ["b.mp4"]
+
+
+def test_the_track_that_is_asked_for_is_heard_and_kept(segment: Callable, tmp_path: Path) -> None:
+    """Without a word the default track is, though another comes first; one that is not there is a sentence."""
+    write_mp4(tmp_path / "plain.mp4", seconds=2)
+    words = "-f lavfi -i anullsrc=r=48000:cl=mono:d=2 -map 0:v -map 1:a -map 0:a -c:v copy -c:a aac"
+    tracks = [*words.split(), "-disposition:a:0", "0", "-disposition:a:1", "default", "two.mp4"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", "plain.mp4", *tracks], cwd=tmp_path, check=True, timeout=60)
+
+    def loudness(*arguments: str, out: str) -> tuple[float, float]:
+        code, _, _ = segment("two.mp4", *arguments, out=out)
+        assert code == 0
+        rows = json.loads((tmp_path / out / "two" / "moments.json").read_text())["moments"]
+        return max(row["loudness"] for row in rows), float(np.abs(load_audio(tmp_path / out / "two.mp4")).max())
+
+    heard, kept = loudness(out="default")
+    assert heard > -40
+    assert kept > 0.01
+    assert loudness("--audio_track", "1", out="second") == (heard, kept)
+    heard, kept = loudness("--audio_track", "0", out="first")
+    assert heard < -90
+    assert kept < 1e-3
+    code, _, told = segment("two.mp4", "--audio_track", "2", out="third")
+    assert code == 1
+    assert "two.mp4 has no sound track 2" in " ".join(told.split())
+    code, _, told = segment("two.mp4", out="first")
+    assert "other options" in " ".join(told.split())

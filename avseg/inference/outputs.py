@@ -111,7 +111,7 @@ def _opened_late(
 
         def write(frame: np.ndarray, time: float) -> None:
             if not opened:
-                sound = footage.sound(stack, time, end)
+                sound = footage.sound(time, end)
                 fps = min(info.fps, MOST_FPS)
                 writer = VideoWriter(path, info.width, info.height, fps, aspect=info.aspect, **sound)
                 opened.append((stack.enter_context(writer), time))

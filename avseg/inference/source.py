@@ -64,7 +64,13 @@ class Source:
                 self.notes.append(text)
 
 
-def open_source(given: Given, fps: float | None, start: float = 0.0, end: float | None = None) -> Source:
+def open_source(
+    given: Given,
+    fps: float | None,
+    start: float = 0.0,
+    end: float | None = None,
+    audio_track: int | None = None,
+) -> Source:
     """Check footage and make a stretch of it ready to be walked through.
 
     Args:
@@ -73,13 +79,14 @@ def open_source(given: Given, fps: float | None, start: float = 0.0, end: float 
             for more than 0.2 s.
         start: First moment, in seconds.
         end: Moments before this many seconds; None goes on to the last frame.
+        audio_track: See `avseg.footage.footage_of`.
 
     Raises:
         AvsegError: nothing that can be segmented, cut off before ``end``, no sound, or a stretch without frames.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise AvsegError(f"fps is {fps}: give a number of moments per second above 0.")
-    footage = footage_of(given, fps)
+    footage = footage_of(given, fps, audio_track)
     info = footage.info
     name = info.path
     if not info.has_audio:

@@ -101,12 +101,36 @@ def find_video(container: InputContainer, path: Path) -> VideoStream:
     return chosen
 
 
-def find_audio(container: InputContainer) -> AudioStream | None:
-    """The first sound track with a decoder, or None."""
-    for stream in container.streams.audio:
-        if stream.codec_context is not None and stream.codec_context.sample_rate > 0:
-            return stream
-    return None
+def find_audio(container: InputContainer, track: int | None = None) -> AudioStream | None:
+    """A sound track: the default one among those that can be decoded, or None; or the one that is asked for.
+
+    Args:
+        container: An open file.
+        track: Its number among the sound tracks, counted from 0.
+
+    Raises:
+        AvsegError: there is no such track, or none that can be decoded.
+    """
+    streams = list(container.streams.audio)
+    if track is not None:
+        if 0 <= track < len(streams) and streams[track].codec_context is not None:
+            return streams[track]
+        name = container.name.removeprefix("file:")
+        tracks = ", ".join(f"{number} ({_describe(stream)})" for number, stream in enumerate(streams)) or "none"
+        raise AvsegError(f"{name} has no sound track {track} that can be decoded: choose among {tracks}.")
+    # The rate of a track that begins late isn't known yet.
+    usable = [stream for stream in streams if stream.codec_context is not None]
+    usable.sort(key=lambda stream: (not stream.codec_context.sample_rate, not stream.disposition & Disposition.default))
+    return usable[0] if usable else None
+
+
+def _describe(stream: AudioStream) -> str:
+    context = stream.codec_context
+    if context is None:
+        return "unknown"
+    words = [context.name, context.layout.name, stream.language or ""]
+    words.append("default" if stream.disposition & Disposition.default else "")
+    return ", ".join(word for word in words if word)
 
 
 def packets(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> Iterator[Packet]:
@@ -248,8 +272,8 @@ class _Track:
         self.stays: dict[int, int] = {}  # how long each packet lasts, by its time
         self.count = 0
         self.next_part: int | None = None
-        self._strays: list[int | None] = []
-        self._latest: int | None = None
+        self._strays: list[Packet] = []
+        self._latest: dict[bool, int] = {}  # with and without a time of decoding: in Matroska the first ones lack it
         self._slip, self._reordered = int(_SLIP / self.tick), int(_REORDERED / self.tick)
         self._ahead = int(LONGEST_PAUSE / self.tick)
 
@@ -267,17 +291,26 @@ class _Track:
             return
         slack = self._reordered if packet.dts is None else self._slip
         order = shown if packet.dts is None else min(shown, packet.dts)
-        latest = order if self._latest is None else self._latest
+        latest = self._latest.get(packet.dts is None, order)
         if latest - slack <= order and shown <= latest + self._ahead:
             self._strays.clear()
-            self._latest = max(order, latest)
+            self._latest[packet.dts is None] = max(order, latest)
             self.count += 1
             self.stays[shown] = max(0, packet.duration or 0)
             return
-        self._strays.append(packet.pos)
-        if len(self._strays) == _AGREED:
-            self.next_part = next((byte for byte in self._strays if byte is not None), None)
-            self._strays.clear()
+        self._strays.append(packet)
+        if len(self._strays) < _AGREED:
+            return
+        strays, self._strays = self._strays, []
+        if self.count >= _AGREED:
+            self.next_part = next((stray.pos for stray in strays if stray.pos is not None), None)
+            return
+        # The first ones were off, as where a transport stream counts from just below 0.
+        self.count = 0
+        self.stays.clear()
+        self._latest.clear()
+        for stray in strays:
+            self.add(stray)
 
 
 def _all_packets(container: InputContainer) -> Iterator[Packet]:

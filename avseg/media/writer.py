@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.media.soundtrack import Soundtrack, sound_of_file, sound_of_samples
+from avseg.media.soundtrack import FileSound, Soundtrack, sound_of_file, sound_of_samples
 
 # Ticks per second. 25, 30000/1001, 50 and 60 frames per second are whole numbers of them.
 MOST_FPS = 90_000
@@ -37,9 +37,9 @@ class VideoWriter:
 
     Sound of ``audio_from`` is copied as it is where mp4 can hold it (AAC, MP3, AC-3, E-AC-3, ALAC, Opus, FLAC) and
     otherwise encoded to AAC. It stays with the pictures: what was heard at the source's first picture is heard at
-    the first frame. It ends with the last frame, unless the frames reach the end of the source's pictures: then all
-    of it is taken. Damaged packets are left out with a
-    :class:`avseg.media.container.MediaWarning`. A source without a sound track gives a silent file.
+    the first frame. All of it is taken, however long the pictures are, or the stretch that a
+    :class:`avseg.media.soundtrack.FileSound` names. Sound with gaps is encoded, with silence in them; damaged packets
+    leave gaps, with a :class:`avseg.media.container.MediaWarning`. A source without a sound track gives a silent file.
 
     Args:
         path: the mp4 to write.
@@ -47,7 +47,7 @@ class VideoWriter:
         height: pixels of every frame.
         fps: frames per second: the step between frames that come without a time, and the last frame's duration
             where `hold_until` doesn't say otherwise.
-        audio_from: a video or audio file whose sound is taken.
+        audio_from: a video or audio file whose sound is taken, or a stretch of one.
         audio: or sound itself: ``(n,)`` or ``(n, channels)`` float in [−1, 1], its first sample at time 0.
         sample_rate: of ``audio``.
         crf: x264's quality, 0 (best) to 51.
@@ -65,7 +65,7 @@ class VideoWriter:
         width: int,
         height: int,
         fps: float,
-        audio_from: str | Path | None = None,
+        audio_from: str | Path | FileSound | None = None,
         audio: np.ndarray | None = None,
         sample_rate: int | None = None,
         crf: int = 20,
@@ -82,7 +82,7 @@ class VideoWriter:
             raise ValueError("audio needs its sample_rate")
         self.path = Path(path)
         self.width, self.height, self.fps = width, height, float(fps)
-        self._audio_from = None if audio_from is None else Path(audio_from)
+        self._audio_from = FileSound(Path(audio_from)) if isinstance(audio_from, (str, Path)) else audio_from
         self._audio, self._sample_rate = audio, sample_rate
         # Without the last x264's bits vary from run to run even on one machine. With frames that are stored in another
         # order than shown, mp4's header is wrong about the length where the last ones are far apart.
@@ -152,7 +152,7 @@ class VideoWriter:
             self._let_go(end)
             self._mux(None)
             if self._sound is not None:
-                self._sound.finish(end * _TIME_BASE)
+                self._sound.finish()
 
     @property
     def _step(self) -> int:
@@ -217,7 +217,7 @@ def write_video(
     path: str | Path,
     frames: Iterable[np.ndarray],
     fps: float,
-    audio_from: str | Path | None = None,
+    audio_from: str | Path | FileSound | None = None,
     audio: np.ndarray | None = None,
     sample_rate: int | None = None,
     crf: int = 20,

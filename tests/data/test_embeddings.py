@@ -127,3 +127,24 @@ def test_one_name_in_two_categories_is_two_sounds(mutable: Layout) -> None:
     encoder.eval()
     for video, source in ((first, first), (twin, other)):
         assert torch.allclose(found[video.key], encoder(load_log_mel(mutable.log_mel(source))), atol=1e-6)
+
+
+def test_the_encoder_computes_on_the_given_device_and_tells_how_far_it_is(mutable: Layout) -> None:
+    class Elsewhere(nn.Module):
+        """Stays where its input is: on ``meta``, which every machine has."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.devices: set[str] = set()
+
+        def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+            self.devices.add(log_mel.device.type)
+            return torch.zeros(len(log_mel), 128)
+
+    encoder, videos, told = Elsewhere(), read_index(mutable.root, "s4"), []
+    audio_embeddings(mutable, videos, encoder, "a", "meta", lambda done, total: told.append((done, total)))
+    assert encoder.devices == {"meta"}
+    assert told[-1] == (len(videos), len(videos))
+    told.clear()
+    audio_embeddings(mutable, videos, encoder, "a", "meta", lambda done, total: told.append((done, total)))
+    assert not told, "nothing was computed"

@@ -10,7 +10,9 @@ from helpers import write_mp4
 
 from avseg.config import AUDIO_OFFSET
 from avseg.errors import AvsegError
+from avseg.inference.footage import footage_of
 from avseg.inference.hearing import SILENCE, Hearing, loudness_at
+from avseg.inference.recording import Recording
 from avseg.media.audio import iter_audio, load_audio, log_mel_at, write_wav
 
 
@@ -71,3 +73,35 @@ def test_sound_from_a_second_on_is_that_of_the_whole(tmp_path: Path, ending: str
         assert len(part) == len(whole) - 16_000 * second
         np.testing.assert_allclose(part[200:], whole[16_000 * second + 200 :], atol=1e-5)
     assert not list(iter_audio(path, start=20))
+
+
+def test_hearing_costs_the_same_at_every_moment_of_a_long_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the sound comes: of an hour in one piece a moment touches a few seconds."""
+    touched: list[int] = []
+
+    def counted(wave: np.ndarray, times: list[float]) -> np.ndarray:
+        touched.append(len(wave))
+        return log_mel_at(wave, times)
+
+    monkeypatch.setattr("avseg.inference.hearing.log_mel_at", counted)
+    hour = np.zeros(3600 * 16_000, np.float32)
+    hearing = Hearing(lambda second: iter([hour[second * 16_000 :]]))
+    for time in np.linspace(0, 3600, 40):
+        hearing.at(float(time))
+        assert len(hearing._held) <= 5 * 16_000
+    assert max(touched) <= 5 * 16_000
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_recording_is_mixed_as_it_is_heard(rate: int) -> None:
+    """No more of it is converted than moments have come, and from a second on it is what it is from the beginning."""
+    wave = np.random.default_rng(0).normal(0, 0.1, (60 * rate, 2)).astype(np.float32)
+    recording = Recording([np.zeros((8, 8, 3), np.uint8)] * 60, 1, wave, rate)
+    hearing = footage_of(recording).hearing(0.0)
+    hearing.at(1.0)
+    assert len(hearing._held) < 5 * 16_000
+    late = footage_of(recording).hearing(40.0)
+    for time in (40.0, 41.3, 59.9):
+        whole, part = hearing.at(time), late.at(time)
+        np.testing.assert_allclose(part[0], whole[0], atol=1e-4)
+        assert part[1] == pytest.approx(whole[1], abs=1e-4)

@@ -81,3 +81,25 @@ def test_streams_and_results_are_smoothed_alike(light: AVSegmenter, video: Path)
 def test_wrong_amounts_are_told(wrong: tuple[float, float]) -> None:
     with pytest.raises(AvsegError, match="is not to be had: give 0"):
         Smoothing(*wrong)
+
+
+@pytest.mark.parametrize("fps", [4, None])
+def test_no_frame_waits_for_the_scores_around_it(
+    light: AVSegmenter, video: Path, fps: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far smoothing looks: what waits is scores, and the frames are those without smoothing."""
+    kept: list[bool] = []
+
+    def watched(moments: Iterator[Scored], how: Smoothing) -> Iterator[Scored]:
+        for moment in moments:
+            kept.append(moment.frame is not None)
+            yield moment
+
+    monkeypatch.setattr("avseg.inference.segmenter.smooth", watched)
+    smoothed = list(light.stream(video, fps=fps, smoothing=10))
+    assert kept
+    assert not any(kept)
+    rough = list(light.stream(video, fps=fps))
+    assert [moment.time for moment in smoothed] == [moment.time for moment in rough]
+    for moment, other in zip(smoothed, rough, strict=True):
+        np.testing.assert_array_equal(moment.frame, other.frame)
