@@ -5,7 +5,6 @@
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from avseg.data.prepare import first_size, frame_side, marker
 from avseg.data.unfinished import working_in
 from avseg.data.vggsound import SoundVideo, read_folder, read_mapping, with_names, youtube_ids
 from avseg.errors import AvsegError
+from avseg.files import read_json
 from avseg.media.flow import FlowMethod
 
 
@@ -211,7 +211,7 @@ def _generated(root: Path) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        parts = json.loads(path.read_text(encoding="utf-8")).values()
+        parts = read_json(path).values()
         return {str(category) for part in parts for category in part["categories"]}
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         raise AvsegError(f"{path} is damaged: run `avseg data synth` again, or remove the file.") from None

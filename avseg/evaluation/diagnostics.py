@@ -12,6 +12,7 @@ from typing import Any
 
 from avseg.errors import AvsegError
 from avseg.evaluation.scores import Scores
+from avseg.files import read_text
 
 RIGHT = 0.5
 """From above this Jaccard index a mask is taken to mark the right object."""
@@ -99,13 +100,13 @@ def read_scenes(root: str | Path, subset: str, split: str) -> Scenes | None:
     if file is None:
         return None
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in read_text(file).splitlines() if line.strip()]
         return {
             str(row["name"]): _seconds(row["objects"])
             for row in rows
             if row["split"] == split and row.get("subset", subset) == subset
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise AvsegError(
             f"{file} is damaged ({type(error).__name__}): write the benchmark again, or remove the file to evaluate "
             "without strata."

@@ -1,6 +1,5 @@
 """What an evaluation found: a score for every video, their means, and the JSON file that holds both."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from avseg.errors import AvsegError
-from avseg.files import write_json
+from avseg.files import read_json, write_json
 
 FORMAT_VERSION = 1
 
@@ -142,22 +141,24 @@ def read_evaluation(path: str | Path) -> Evaluation:
         AvsegError: no such file, or not the scores of an evaluation.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_json(path)
         if values["format_version"] != FORMAT_VERSION:
-            raise AvsegError(f"{path} has format version {values['format_version']}, not {FORMAT_VERSION}: "
+            raise AvsegError(f"{path} has format version {str(values['format_version'])[:20]}, not {FORMAT_VERSION}: "
                              "evaluate again.")  # fmt: skip
+        if values["subset"] not in ("s4", "ms3") or values["split"] not in ("train", "val", "test"):
+            raise ValueError("No data set of ours.")
         return Evaluation(
             **{key: str(values[key]) for key in ("model", "root", "subset", "split")},
             **{key: str(values.get(key, "")) for key in ("flow", "flow_method")},
             version=str(values["avseg"]),
             scores={name: Scores(name, _videos(found["videos"])) for name, found in values["protocols"].items()},
-            diagnostics={name: found["diagnostics"] for name, found in values["protocols"].items()},
+            diagnostics={name: dict(found["diagnostics"]) for name, found in values["protocols"].items()},
         )
     except OSError as error:
         raise AvsegError(
             f"{path} cannot be read ({error.strerror}): give a file that `avseg evaluate --json` wrote."
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise AvsegError(f"{path} does not hold scores: give a file that `avseg evaluate --json` wrote.") from None
 
 
@@ -168,10 +169,16 @@ def _videos(rows: list[dict[str, Any]]) -> tuple[VideoScore, ...]:
         VideoScore(
             name=str(row["name"]),
             category=str(row["category"]),
-            miou=float(row["miou"]),
-            f_score=float(row["f_score"]),
-            frames=tuple(math.nan if score is None else float(score) for score in row["frames"]),
+            miou=_share(row["miou"]),
+            f_score=_share(row["f_score"]),
+            frames=tuple(math.nan if score is None else _share(score) for score in row["frames"]),
             silent=tuple(bool(silent) for silent in row["silent"]),
         )
         for row in rows
     )
+
+
+def _share(value: Any) -> float:
+    if not 0 <= float(value) <= 1:
+        raise ValueError("A score lies between 0 and 1.")
+    return float(value)

@@ -23,7 +23,7 @@ from avseg.data.synthetic.paint import Painter
 from avseg.data.synthetic.scene import Scene, describe, hold_out, plan_scene
 from avseg.data.synthetic.sounds import mix
 from avseg.errors import AvsegError
-from avseg.files import whole_file, write_json
+from avseg.files import read_json, read_text, whole_file, write_json
 from avseg.media.writer import VideoWriter
 
 SHARE = 0.15  # of the videos for validation, and again for testing, as in AVSBench
@@ -120,13 +120,19 @@ def read_benchmark(root: str | Path, subset: str = "s4") -> BenchmarkInfo:
     Raises:
         AvsegError: there is no generated benchmark of that subset.
     """
+    path = Path(root) / "benchmark.json"
     stored = _stored(Path(root)).get(subset)
     if stored is None:
-        raise AvsegError(
-            f"{Path(root) / 'benchmark.json'} tells of no generated {subset} benchmark: write it with avseg data synth"
-        )
+        raise AvsegError(f"{path} tells of no generated {subset} benchmark: write it with avseg data synth")
+    try:
+        return _info(Path(root), subset, stored)
+    except (KeyError, TypeError, ValueError):
+        raise AvsegError(f"{path} is damaged: write the benchmark again into a new folder.") from None
+
+
+def _info(root: Path, subset: str, stored: Mapping[str, Any]) -> BenchmarkInfo:
     return BenchmarkInfo(
-        root=Path(root),
+        root=root,
         subset=subset,
         version=stored["version"],
         edition=stored["edition"],
@@ -154,10 +160,13 @@ def read_scenes(root: str | Path, subset: str = "s4") -> list[dict[str, Any]]:
     """
     path = scenes_file(Layout(root, _subset(subset)))
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in read_text(path).splitlines()]
+        if not all(isinstance(record, dict) and {"name", "split"} <= record.keys() for record in records):
+            raise ValueError("a line is no scene")
+        return records
     except OSError as error:
         raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AvsegError(f"{path} is damaged: delete it and run avseg data synth again.") from error
 
 
@@ -261,10 +270,7 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
 
 def _finished(layout: Layout) -> list[dict[str, Any]]:
     """The facts of the videos that are there."""
-    records = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((layout.folder / "hidden_objects").rglob("scene.json"))
-    ]
+    records = [read_json(path) for path in sorted((layout.folder / "hidden_objects").rglob("scene.json"))]
     return [record for record in records if video_file(layout, scene_video(record)).is_file()]
 
 
@@ -330,10 +336,9 @@ def _stored(root: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        return dict(read_json(path))
+    except (ValueError, TypeError, OSError) as error:
         raise AvsegError(f"{path} is not readable: remove it and the folder beside it, and write again") from error
-    return dict(stored)
 
 
 def _write_tables(layout: Layout, records: Iterable[Mapping[str, Any]]) -> None:
