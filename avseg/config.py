@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from avseg.errors import AvsegError
+from avseg.reading import read_sections
+from avseg.settings import check_settings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -77,17 +79,8 @@ class ModelConfig:
     inputs: InputConfig = field(default_factory=InputConfig)
 
     def check(self) -> None:
-        """Raise AvsegError naming the first field that no model can be built from."""
-        if self.inputs.image_size % 32 or self.inputs.image_size <= 0:
-            raise AvsegError(
-                f"model.inputs.image_size is {self.inputs.image_size}: give a positive multiple of 32, such as 224."
-            )
-        if self.width < 1 or self.width % 4:
-            raise AvsegError(f"model.width is {self.width}: give a positive multiple of 4, such as 256.")
-        if not self.dilations or min(self.dilations) < 1:
-            raise AvsegError(f"model.dilations is {list(self.dilations)}: give one or more positive integers.")
-        if not 0.0 < self.threshold < 1.0:
-            raise AvsegError(f"model.threshold is {self.threshold}: give a probability between 0 and 1.")
+        """Raise AvsegError naming the first field of a wrong type or out of its range; see `avseg.settings`."""
+        check_settings(self, "model")
 
 
 @dataclass
@@ -166,6 +159,18 @@ class PerturbConfig:
     cutmix_probability: float = 0.5
     cutmix_area: tuple[float, float] = (0.02, 0.4)
     cutmix_aspect: tuple[float, float] = (0.3, 3.3)
+
+    def check_together(self) -> None:
+        """Raise AvsegError where no CutMix box can have both an area and an aspect that were asked for."""
+        # A box of area a and aspect r is √(a·r) wide and √(a/r) high, in sides of the picture: both are at most 1 where
+        # a is at most r and 1/r. The smallest area and the aspect nearest to a square fit first.
+        nearest = min(max(1.0, self.cutmix_aspect[0]), self.cutmix_aspect[1])
+        if self.cutmix_area[0] >= min(nearest, 1 / nearest) and self.cutmix_probability > 0:
+            raise AvsegError(
+                f"perturb.cutmix_area is {list(self.cutmix_area)} and perturb.cutmix_aspect "
+                f"{list(self.cutmix_aspect)}: no such box fits into a picture; give a smaller area or an aspect "
+                "nearer to 1."
+            )
 
 
 @dataclass
@@ -276,6 +281,18 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def check(self) -> None:
+        """Raise AvsegError naming the first field of a wrong type or out of its range; see `avseg.settings`."""
+        check_settings(self)
+
+    def check_together(self) -> None:
+        """Raise AvsegError where distant frames are asked for and would never be used."""
+        if self.ufe.distant_frames and self.ufe.burn_in >= self.optim.epochs:
+            raise AvsegError(
+                f"ufe.burn_in is {self.ufe.burn_in} of {self.optim.epochs} epochs, so distant frames would never be "
+                "used: shorten it, or set ufe.distant_frames to false."
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain dictionaries, lists and values, ready for YAML or JSON."""
         plain: dict[str, Any] = _plain(asdict(self))
@@ -290,9 +307,15 @@ def add_config_arguments(parser: Any) -> None:
 
 
 def config_from_parsed(parser: Any, parsed: Any) -> Config:
-    """The `Config` that ``parser`` (see `add_config_arguments`) has read into ``parsed``."""
+    """The `Config` that ``parser`` (see `add_config_arguments`) has read into ``parsed``.
+
+    Raises:
+        AvsegError: a value of the wrong type or out of its range.
+    """
     built = parser.instantiate_classes(parsed)
-    return Config(**{section.name: built[section.name] for section in fields(Config)})
+    config = Config(**{section.name: built[section.name] for section in fields(Config)})
+    config.check()
+    return config
 
 
 def load_config(path: str | Path, *overrides: str) -> Config:
@@ -303,12 +326,13 @@ def load_config(path: str | Path, *overrides: str) -> Config:
         overrides: As on the command line: ``"--data.root=DIR"``, ``"--ufe.burn_in=5"``.
 
     Raises:
-        AvsegError: the file is missing, or a field is unknown or of the wrong type.
+        AvsegError: the file is missing or no YAML, or a field is unknown, of the wrong type or out of its range.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
     if not Path(path).is_file():
         raise AvsegError(f"{path} does not exist: name a YAML file, such as one of configs/.")
+    read_sections(path)
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     add_config_arguments(parser)
     try:
@@ -335,17 +359,17 @@ def model_config_from_dict(values: dict[str, Any], source: str = "config.json") 
     """The inverse of `model_config_to_dict`.
 
     Raises:
-        AvsegError: an unknown or missing field, named together with ``source``.
+        AvsegError: a field that is unknown, missing, of the wrong type or out of its range, named together with
+            ``source``.
     """
-    values = dict(values)
     try:
-        inputs = dict(values.pop("inputs"))
-        for name in ("mean", "std"):
-            inputs[name] = tuple(inputs[name])
-        values["dilations"] = tuple(values["dilations"])
-        return ModelConfig(inputs=InputConfig(**inputs), **values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AvsegError(f"{source} does not describe an avseg model ({error}); save the model again.") from error
+        values = dict(values)
+        config = ModelConfig(inputs=InputConfig(**values.pop("inputs")), **values)
+        config.check()
+        return config
+    except (KeyError, TypeError, ValueError, AvsegError) as error:
+        reason = str(error).removesuffix(".")
+        raise AvsegError(f"{source} does not describe an avseg model ({reason:.300}); save the model again.") from error
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ import yaml
 from avseg.config import Config, load_config
 from avseg.errors import AvsegError
 from avseg.files import check_file, write_json
+from avseg.reading import read_yaml
 
 if TYPE_CHECKING:
     from avseg.data.synthetic import BenchmarkInfo
@@ -108,13 +109,20 @@ def run_demo(
 
 
 def _check(demo: Demo) -> None:
-    """Before anything is downloaded."""
+    """Before anything is downloaded or written."""
+    from avseg.models.encoders import check_weights
+
     check_file(demo.out / "summary.json")
+    if demo.objects not in ("auto", "procedural") and not Path(demo.objects).is_dir():
+        raise AvsegError(f"{demo.objects} is no folder of cut-outs with sounds: give one, auto or procedural.")
     if demo.val + demo.test >= demo.videos:
         raise AvsegError(
             f"{demo.videos} videos leave none to train on beside {demo.val} for validation and {demo.test} for "
             "testing: ask for more with --videos, or for fewer with --val and --test."
         )
+    for arm in ("baseline", "ufe"):
+        config = demo.config(arm)
+        check_weights(config.model, config.weights)
 
 
 def write_videos(demo: Demo) -> "BenchmarkInfo":
@@ -352,10 +360,8 @@ def show(demo: Demo, evaluations: "dict[str, Evaluation]") -> None:
 
 def _same_config(file: Path, config: Config) -> bool:
     try:
-        return bool(
-            yaml.safe_load(file.read_text(encoding="utf-8")) == yaml.safe_load(yaml.safe_dump(config.to_dict()))
-        )
-    except (OSError, yaml.YAMLError):
+        return bool(read_yaml(file) == yaml.safe_load(yaml.safe_dump(config.to_dict())))
+    except AvsegError:
         return False
 
 

@@ -1,11 +1,8 @@
-"""Writing files so that what exists under a real name is whole, and reading ones that anybody may have written."""
+"""Writing files so that what exists under a real name is whole."""
 
-import codecs
-import errno
 import json
 import os
 import shutil
-import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -32,6 +29,19 @@ def check_file(path: str | Path) -> None:
         raise AvsegError(f"{path} would lie below {above}, which is a file: name a file in a folder.")
     if above is not None and not os.access(above, os.W_OK):
         raise AvsegError(f"{path} can't be written, since {above} is read-only: name a file elsewhere.")
+
+
+def check_folder(path: str | Path) -> None:
+    """The same for a folder of results, which may be there already.
+
+    Raises:
+        AvsegError: it is a file, lies below one, or is where nothing may be written.
+    """
+    above = next((place for place in (Path(path), *Path(path).absolute().parents) if place.exists()), None)
+    if above is not None and not above.is_dir():
+        raise AvsegError(f"{above} is a file, and a folder is needed there: name another.")
+    if above is not None and not os.access(above, os.W_OK):
+        raise AvsegError(f"{path} can't be written, since {above} is read-only: name a folder elsewhere.")
 
 
 @contextmanager
@@ -72,61 +82,6 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def read_bytes(path: str | Path, most: int, cut: bool = False) -> bytes:
-    """The bytes of a regular file: a pipe or a device, which may never end, is refused.
-
-    Args:
-        path: The file.
-        most: Bytes that it may have.
-        cut: Read no more than ``most`` bytes of a longer one rather than to refuse it.
-
-    Raises:
-        OSError: no such file, no regular one, or a longer one; ``strerror`` says which.
-    """
-    # Opening a pipe would wait for whoever writes to it.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        data = file.read(most + 1)
-    if len(data) > most and not cut:
-        raise OSError(errno.EFBIG, f"it is larger than {most / 2**20:,.0f} MB", str(path))
-    return data[:most]
-
-
-def read_text(path: str | Path, most: int = 2**26) -> str:
-    """The text of a regular file in UTF-8, with or without its mark, or in UTF-16 with its mark.
-
-    Raises:
-        OSError: as `read_bytes`.
-        ValueError: another encoding, or NUL characters; the message begins with the line.
-    """
-    data = read_bytes(path, most)
-    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    try:
-        text = data.decode("utf-16" if marked else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line} is not text in {'UTF-16' if marked else 'UTF-8'}") from None
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise ValueError(f"line {line} holds a NUL character and so is not text in UTF-8")
-    return text
-
-
-def read_json(path: str | Path) -> Any:
-    """The value in a regular file of JSON.
-
-    Raises:
-        OSError: as `read_bytes`.
-        ValueError: no JSON in UTF-8, or JSON that is nested too deep.
-    """
-    try:
-        return json.loads(read_text(path))
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -218,6 +218,7 @@ def test_a_checkpoint_that_is_none(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_mp4(tmp_path / "clip.mp4", seconds=1)
+    make_avsbench(tmp_path / "data", "s4", {"test": 1}, seconds=1)
     checkpoint = tmp_path / "checkpoint"
     make(checkpoint, model)
     name, sentence = CHECKPOINTS[make]
@@ -228,7 +229,7 @@ def test_a_checkpoint_that_is_none(
     assert not Path("out").exists()
     assert not Path("sprung").exists()
     Path("scores.json").write_text("earlier")
-    assert fails("evaluate", checkpoint, "--data.root", tmp_path, "--json", "scores.json") == said
+    assert fails("evaluate", checkpoint, "--data.root", "data", "--json", "scores.json") == said
     assert Path("scores.json").read_text() == "earlier"
 
 

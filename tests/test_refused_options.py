@@ -43,12 +43,12 @@ def test_a_file_where_a_folder_goes(tmp_path: Path, fails: Callable[..., str]) -
 
 
 SETTINGS = {
-    ("--optim.learning_rate", "-1"): "optim.learning_rate is -1.0: give a number above 0.",
-    ("--optim.epochs", "0"): "optim.epochs is 0: give 1 or more.",
-    ("--optim.accumulate", "0"): "optim.accumulate is 0: give 1 or more.",
-    ("--optim.weight_decay", "-1"): "optim.weight_decay is -1.0: give 0 or more.",
-    ("--ufe.burn_in", "-2"): "ufe.burn_in is -2: give 0 or more.",
-    ("--run.validate_every", "0"): "run.validate_every is 0: give 1 or more.",
+    ("--optim.learning_rate", "-1"): "optim.learning_rate is -1.0: give a number above 0 and up to 100.",
+    ("--optim.epochs", "0"): "optim.epochs is 0: give a whole number from 1 to 1,000,000.",
+    ("--optim.accumulate", "0"): "optim.accumulate is 0: give a whole number from 1 to 1,000,000.",
+    ("--optim.weight_decay", "-1"): "optim.weight_decay is -1.0: give a number from 0 to 100.",
+    ("--ufe.burn_in", "-2"): "ufe.burn_in is -2: give a whole number from 0 to 1,000,000.",
+    ("--run.validate_every", "0"): "run.validate_every is 0: give a whole number from 1 to 1,000,000.",
     ("--run.accelerator", "mps"): "run.accelerator mps with run.devices auto is not to be had here (",
 }
 

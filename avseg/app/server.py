@@ -70,16 +70,14 @@ def serve(options: Options, started: Callable[[str], None] | None = None) -> Non
     Raises:
         AvsegError: gradio isn't installed, the address can't be had, or the model or device isn't there.
     """
+    if options.model is not None and not Path(options.model).exists():
+        raise AvsegError(f"{options.model} does not exist: give the folder of a trained model with --checkpoint.")
     with _house_rules() as folder, _listening(options.host, options.port) as listening:
         from avseg.inference import choose_device
 
         choose_device(options.device)
         models = Models(options.device)
         if options.model is not None:
-            if not Path(options.model).exists():
-                raise AvsegError(
-                    f"{options.model} does not exist: give the folder of a trained model with --checkpoint."
-                )
             models(Path(options.model))
         import uvicorn
 

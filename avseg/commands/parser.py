@@ -14,6 +14,9 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
 
+from avseg.errors import AvsegError
+from avseg.reading import read_sections
+
 USAGE_ERROR = 2
 
 _WORDS: dict[Any, str] = {
@@ -84,6 +87,11 @@ class Parser(ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:  # type: ignore[override]
         """As `ArgumentParser.parse_args`; the arguments are kept, so that an error can name where it comes from."""
         self.arguments = list(sys.argv[1:] if args is None else args)
+        for file in _config_files(self, self.arguments):
+            try:
+                read_sections(file)
+            except AvsegError as error:
+                self._leave(str(error))
         return super().parse_args(self.arguments, *rest, **more)
 
     def format_help(self, *args: Any) -> str:
@@ -104,12 +112,24 @@ class Parser(ArgumentParser):
         typed = [text.split("=")[0] for text in self.arguments if text.startswith("--") and text != "--config"]
         if config and config not in sentence and not any(text in sentence for text in typed):
             sentence = f"{config}: {sentence.replace('--', '')}"
+        self._leave(sentence)
+
+    def _leave(self, sentence: str) -> NoReturn:
         sys.stderr.write(f"avseg: error: {sentence}\nSee: {self.command} --help\n")
         sys.exit(USAGE_ERROR)
 
 
 def _options(parser: ArgumentParser) -> dict[str, argparse.Action]:
     return {text: action for action in parser._actions for text in action.option_strings}
+
+
+def _config_files(parser: ArgumentParser, arguments: list[str]) -> list[str]:
+    """YAML files that the arguments name: of a whole configuration, or of a section."""
+    kinds = ("ActionConfigFile", "_ActionConfigLoad")
+    names = [text for text, action in _options(parser).items() if type(action).__name__ in kinds]
+    pairs = zip(arguments, [*arguments[1:], ""], strict=False)
+    given = [after if text in names else text.partition("=")[2] for text, after in pairs if text.split("=")[0] in names]
+    return [file for file in given if Path(file).is_file()]
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:
@@ -157,11 +177,25 @@ def _unknown(option: str, known: dict[str, argparse.Action]) -> str:
     option = option.split("=")[0]
     if not option.startswith("-"):
         return f"'{option}' is one argument too many: leave it out, or quote names that hold spaces."
-    names = [text for text in known if text.startswith("--")]
+    near = _near(option, [text for text in known if text.startswith("--")])
+    if near:
+        return f"{option} is not an option here: did you mean {near}?"
+    section, _, _ = option.rpartition(".")
+    others = [text.rpartition(".")[2] for text in known if section and text.rpartition(".")[0] == section]
+    return f"{option} is not an option here" + (f": {section} has {', '.join(others)}." if others else ".")
+
+
+def _near(option: str, names: list[str]) -> str:
+    """The one of ``names`` that was meant; empty where none is like it. Of dotted names the last parts decide."""
+    section, _, last = option.rpartition(".")
+    sections = difflib.get_close_matches(section, {name.rpartition(".")[0] for name in names}, 1) if section else []
     # Of a nested field in a file, the message may give the last part alone.
-    last = {f"--{text.rsplit('.', 1)[-1].lstrip('-')}": text for text in names}
-    near = difflib.get_close_matches(option, names if "." in option else [*last, *names], 1)
-    return f"{option} is not an option here" + (f": did you mean {last.get(near[0], near[0])}?" if near else ".")
+    for among in ([name for name in names if name.rpartition(".")[0] in sections], names):
+        parts = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(among)}
+        found = difflib.get_close_matches(last.lstrip("-"), parts, 1, 0.7)
+        if found:
+            return parts[found[0]]
+    return ""
 
 
 def _name(dest: str, parser: ArgumentParser) -> str:

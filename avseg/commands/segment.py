@@ -92,11 +92,15 @@ def segment(options: Any) -> int:
     from avseg.errors import AvsegError
     from avseg.inference.inputs import find_inputs
     from avseg.inference.places import kinds_of
-    from avseg.inference.segmenter import AVSegmenter
+    from avseg.inference.segmenter import AVSegmenter, choose_device
     from avseg.inference.smoothing import Smoothing
+    from avseg.models.loading import check_source
 
     save = kinds_of(kind.strip() for kind in options.save.split(",") if kind.strip())
     smoothing = Smoothing(options.smoothing, options.hysteresis)
+    if options.checkpoint is not None:
+        check_source(options.checkpoint)
+    choose_device(options.device)
     inputs = find_inputs(options.path)
     model_errors: list[AvsegError] = []
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Video, read_log_mel
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.reading import parse_json
 
 FORMAT_VERSION = 2
 """Part of every key: raise it when what is stored changes its meaning."""
@@ -101,9 +102,9 @@ def _read_store(path: Path, count: int) -> tuple[dict[str, Tensor], dict[str, st
         return {}, {}
     try:
         with safe_open(str(path), framework="pt") as file:
-            keys = json.loads((file.metadata() or {}).get("keys", "{}"))
+            keys = parse_json((file.metadata() or {}).get("keys", "{}"))
             stored = {name: file.get_tensor(name) for name in keys}
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError):
+    except (SafetensorError, OSError, ValueError, TypeError):
         return {}, {}
     whole = all(t.dtype == torch.float32 and t.shape == (count, 128) and t.isfinite().all() for t in stored.values())
     return (stored, keys) if whole and isinstance(keys, dict) else ({}, {})

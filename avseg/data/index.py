@@ -10,7 +10,8 @@ from pathlib import Path
 
 from avseg.data.layout import FRAMES, SPLITS, DistantFrame, DistantLayout, Layout, Subset, Video, labelled_frames
 from avseg.errors import AvsegError
-from avseg.files import read_text, whole_file
+from avseg.files import whole_file
+from avseg.reading import read_text, reason
 
 _COLUMNS = {"s4": ("name", "start", "category", "split"), "ms3": ("video_id", "split")}
 _FRAME_COLUMNS = {"s4": ("name", "start", "category", "split", "time", "label"), "ms3": ("video_id", "split", "time")}
@@ -226,8 +227,9 @@ def read_label_subset(path: str | Path, videos: Sequence[Video]) -> set[str]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise AvsegError(f"data.labelled: {path} cannot be read ({reason}): give a text file of names.") from None
+        raise AvsegError(
+            f"data.labelled: {path} cannot be read ({reason(error)}): give a text file of names."
+        ) from None
     names = {line.strip() for line in lines if line.strip()}
     if not names:
         raise AvsegError(f"data.labelled: {path} holds no names; write one training video's name a line.")

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avseg.files import read_bytes, whole_file
+from avseg.files import whole_file
+from avseg.reading import read_bytes
 
 EXAMPLE = (1, 96, 64)
 """Shape of one example: channel, 10 ms frames, mel bands."""

@@ -19,8 +19,9 @@ from avseg.data.prepare import first_size, frame_side, marker
 from avseg.data.unfinished import working_in
 from avseg.data.vggsound import SoundVideo, read_folder, read_mapping, with_names, youtube_ids
 from avseg.errors import AvsegError
-from avseg.files import read_json
+from avseg.files import check_folder
 from avseg.media.flow import FlowMethod
+from avseg.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def mine(
         AvsegError: a folder or list is missing or faulty, no video fits, none that fits can be read, ``out`` holds
             distant frames of another origin or size, another run is at work there, or the disk is full.
     """
+    check_folder(out)
     layout, data = DistantLayout(Layout(out, "ms3").distant), Layout(like, "ms3")
     videos = read_index(like, "ms3")
     single = read_index(like, "s4") if Layout(like, "s4").index.is_file() else []
@@ -211,9 +213,9 @@ def _generated(root: Path) -> set[str]:
     if not path.is_file():
         return set()
     try:
-        parts = read_json(path).values()
+        parts = read_json(path, "remove it").values()
         return {str(category) for part in parts for category in part["categories"]}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (AvsegError, AttributeError, KeyError, TypeError):
         raise AvsegError(f"{path} is damaged: run `avseg data synth` again, or remove the file.") from None
 
 

@@ -21,6 +21,7 @@ B = TypeVar("B", bound=Batch)
 LOG_MEL_OFFSET = 0.01  # VGGish's log-mel is ln(mel + 0.01)
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 REFERENCE_SIZE = 224  # the picture size that blur widths are given for
+_TRIES = 1000  # draws of a box
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def strong(batch: B, colour: Colour) -> B:
 def draw_boxes(n: int, size: tuple[int, int], config: PerturbConfig, generator: Generator) -> Boxes:
     """Draw a CutMix box for some of ``n`` clips of ``size`` (height, width).
 
-    Area and aspect are drawn together until the box fits, so that both keep their ranges.
+    Area and aspect are drawn together until the box fits, so that both keep their ranges; `PerturbConfig` refuses
+    ranges of which none does.
     """
     height, width = size
     chosen = _chance(n, config.cutmix_probability, generator)
@@ -269,9 +271,13 @@ def _blur(frames: Tensor, sigma: Tensor) -> Tensor:
 
 def _draw_box_size(height: int, width: int, config: PerturbConfig, generator: Generator) -> tuple[int, int]:
     low, high = (math.log(a) for a in config.cutmix_aspect)
-    while True:
+    for _ in range(_TRIES):
         area = float(_uniform(1, *config.cutmix_area, generator)) * height * width
         aspect = math.exp(float(_uniform(1, low, high, generator)))
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
             return h, w
+    # Hardly any box of these ranges fits: take the smallest, as near to a square as they allow.
+    area, aspect = config.cutmix_area[0] * height * width, math.exp(min(max(0.0, low), high))
+    h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+    return min(max(h, 1), height), min(max(w, 1), width)

@@ -34,6 +34,7 @@ from avseg.data.stills import Still, load_stills
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.reading import parse_json
 
 FORMAT_VERSION = 1
 """Part of every folder's name: raise it when what is stored, or how it is made of its files, changes."""
@@ -73,13 +74,13 @@ class Shard:
                 start = 8 + int.from_bytes(file.read(8), "little")
                 if not 8 < start < size:
                     raise ValueError(f"{path} is cut off")
-                header = json.loads(file.read(start - 8))
-            self.names = [(str(name), str(key)) for name, key in json.loads(header["__metadata__"]["names"])]
+                header = parse_json(file.read(start - 8).decode())
+            self.names = [(str(name), str(key)) for name, key in parse_json(header["__metadata__"]["names"])]
             shape, dtype = header["rows"]["shape"], _TYPES[header["rows"]["dtype"]]
             # Python's own mapping would hold a file open for each shard, and there may be more than a process may have.
             memory = torch.from_file(str(path), False, size, dtype=torch.uint8).numpy()
             self.rows: npt.NDArray = memory[start:].view(dtype).reshape(len(self.names), *shape[1:])
-        except (KeyError, TypeError, RuntimeError) as error:  # RecursionError is a RuntimeError
+        except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is no shard ({error})") from None
         self.rows.flags.writeable = False
 

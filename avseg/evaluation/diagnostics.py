@@ -3,7 +3,6 @@
 Strata need ``scenes.jsonl``, which the generated benchmark leaves beside its hidden truth. Only diagnostics read it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from avseg.errors import AvsegError
 from avseg.evaluation.scores import Scores
-from avseg.files import read_text
+from avseg.reading import read_json_lines
 
 RIGHT = 0.5
 """From above this Jaccard index a mask is taken to mark the right object."""
@@ -100,13 +99,12 @@ def read_scenes(root: str | Path, subset: str, split: str) -> Scenes | None:
     if file is None:
         return None
     try:
-        rows = [json.loads(line) for line in read_text(file).splitlines() if line.strip()]
         return {
             str(row["name"]): _seconds(row["objects"])
-            for row in rows
+            for _, row in read_json_lines(file, "write the benchmark again")
             if row["split"] == split and row.get("subset", subset) == subset
         }
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (AvsegError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise AvsegError(
             f"{file} is damaged ({type(error).__name__}): write the benchmark again, or remove the file to evaluate "
             "without strata."

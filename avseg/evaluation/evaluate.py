@@ -17,7 +17,8 @@ from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
 from avseg.files import check_file
-from avseg.models.base import AVSModel, Inputs, evaluation_mode, load, normalise
+from avseg.models.base import AVSModel, Inputs, evaluation_mode, normalise
+from avseg.models.loading import check_source, load
 
 Protocol = Literal[1, 5]
 
@@ -77,18 +78,24 @@ def evaluate_checkpoint(
     Raises:
         AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
     """
-    from avseg.data.datamodule import evaluation_clips
+    from avseg.data.datamodule import evaluation_clips, stored_flow
+    from avseg.data.items import check_files, whole_videos
+    from avseg.data.layout import Layout
     from avseg.evaluation.diagnostics import diagnose, read_scenes
 
     if out is not None:
         check_file(out)
+    check_source(checkpoint)
+    videos = whole_videos(Layout(root, subset), split)
+    scenes = read_scenes(root, subset, split)
     model = load(checkpoint)
     given = flow if model.config.neighbouring_frames else "none"
+    stills = [still for video in videos for still in video.stills]
+    check_files(stills, stored_flow(given), model.config.inputs.flow_method)
     clips: Iterable[LabelledBatch] = evaluation_clips(root, subset, split, model.config.inputs, workers, flow=given)
     if progress:
         total = len(clips) if isinstance(clips, Sized) else None
         clips = track(clips, f"Evaluating {Path(checkpoint).name}", total=total, console=Console(stderr=True))
-    scenes = read_scenes(root, subset, split)
     scores = evaluate_both(model, clips, device)
     evaluation = Evaluation(
         model=str(checkpoint),

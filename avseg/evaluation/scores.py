@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from avseg.errors import AvsegError
-from avseg.files import read_json, write_json
+from avseg.files import write_json
+from avseg.reading import read_json
 
 FORMAT_VERSION = 1
 
@@ -141,7 +142,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         AvsegError: no such file, or not the scores of an evaluation.
     """
     try:
-        values = read_json(path)
+        values = read_json(path, "give a file that `avseg evaluate --json` wrote")
         if values["format_version"] != FORMAT_VERSION:
             raise AvsegError(f"{path} has format version {str(values['format_version'])[:20]}, not {FORMAT_VERSION}: "
                              "evaluate again.")  # fmt: skip
@@ -154,11 +155,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
             scores={name: Scores(name, _videos(found["videos"])) for name, found in values["protocols"].items()},
             diagnostics={name: dict(found["diagnostics"]) for name, found in values["protocols"].items()},
         )
-    except OSError as error:
-        raise AvsegError(
-            f"{path} cannot be read ({error.strerror}): give a file that `avseg evaluate --json` wrote."
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (OverflowError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         raise AvsegError(f"{path} does not hold scores: give a file that `avseg evaluate --json` wrote.") from None
 
 

@@ -1,6 +1,5 @@
 """Where the files of a segmented video go, what stands there already, and how they get there whole."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from avseg.errors import AvsegError
 from avseg.inference.footage import Footage
+from avseg.reading import JSON_BYTES, read_json
 
 KINDS = ("video", "masks", "coco", "npz", "strip")
 """What can be written of a video."""
@@ -108,11 +108,11 @@ class Outputs:
             AvsegError: it isn't one.
         """
         try:
-            found = json.loads(self.summary.read_text(encoding="utf-8"))
+            found = read_json(self.summary, "remove it", 8 * JSON_BYTES)
             rows, options = found["moments"], found["options"]
             if isinstance(rows, list) and isinstance(options, dict) and found["end"] >= found["start"]:
                 return dict(found)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (AvsegError, KeyError, TypeError):
             pass
         raise AvsegError(f"{self.summary} is not what avseg writes there: {_MEND}")
 

@@ -1,6 +1,5 @@
 """A model for others: its folder with a card that says what it is, sent to the Hugging Face hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +9,7 @@ import avseg
 from avseg.config import ModelConfig
 from avseg.errors import AvsegError
 from avseg.models import AVSModel
+from avseg.reading import read_json, read_yaml
 
 _ENCODERS = {
     "resnet50": "ResNet-50",
@@ -116,16 +116,14 @@ def _run(origin: Path | None) -> dict[str, Any]:
     known: dict[str, Any] = {"scores": {}, "subset": ""}
     if origin is None or not origin.is_dir():
         return known
-    import yaml
-
     try:
-        validation = json.loads((origin / "run.json").read_text(encoding="utf-8"))["validation"]
+        validation = read_json(origin / "run.json", "leave it out")["validation"]
         known["scores"] = {key: float(value) for key, value in validation.items() if key in _NAMES}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (AvsegError, OverflowError, ValueError, KeyError, TypeError, AttributeError):
         pass
     try:
-        subset = yaml.safe_load((origin / "config.yaml").read_text(encoding="utf-8"))["data"]["subset"]
+        subset = read_yaml(origin / "config.yaml")["data"]["subset"]
         known["subset"] = {"s4": "AVSBench S4", "ms3": "AVSBench MS3"}.get(subset, "")
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (AvsegError, KeyError, TypeError):
         pass
     return known

@@ -45,9 +45,8 @@ class AVSegmenter:
     def __init__(self, model: AVSModel, device: str = "auto", threshold: float | None = None, name: str = ""):
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
+        _check_threshold(threshold)
         self.threshold = model.config.threshold if threshold is None else threshold
-        if not 0.0 < self.threshold < 1.0:
-            raise AvsegError(f"threshold is {threshold}: give a probability between 0 and 1.")
         self.name = name or model.config.base
         self._most: int | None = None  # moments that fitted the device's memory
         self._origin: Path | None = None
@@ -67,6 +66,8 @@ class AVSegmenter:
         Raises:
             AvsegError: nothing there that is a model of avseg.
         """
+        choose_device(device)
+        _check_threshold(threshold)
         if source is None:
             source = shipped_model()
             if source is None:
@@ -261,6 +262,11 @@ class AVSegmenter:
         logits = self.model.predict(models.normalise(batch, self.model.config, self.device)).logits
         probability = logits.float().sigmoid().flatten(0, 1)[len(lead) : len(lead) + len(glimpses), 0]
         return list(probability.half().cpu().numpy())
+
+
+def _check_threshold(threshold: float | None) -> None:
+    if threshold is not None and not 0.0 < threshold < 1.0:
+        raise AvsegError(f"threshold is {threshold}: give a probability between 0 and 1.")
 
 
 def shipped_model() -> Path | None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avseg.errors import AvsegError
-from avseg.files import read_bytes
+from avseg.reading import read_bytes
 
 LARGEST = 2**26
 """Pixels that a picture may have: 8,192 × 8,192, twice those of an 8K frame."""

@@ -7,11 +7,11 @@ from avseg.models.base import (
     Prediction,
     base_models,
     build,
-    load,
     normalise,
     options_from,
     register,
 )
+from avseg.models.loading import load
 
 __all__ = [
     "AVSModel",

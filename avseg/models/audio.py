@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
-from avseg.errors import AvsegError
 
 EMBEDDING = 128
 
@@ -70,12 +69,10 @@ def build_audio_encoder(config: ModelConfig, weights: WeightsConfig | None) -> A
         weights: ``audio`` says where VGGish's weights come from; None builds the architecture alone.
 
     Raises:
-        AvsegError: an unknown name, or weights that cannot be had or belong to something else.
+        AvsegError: weights that cannot be had or belong to something else.
     """
     if config.audio_encoder == "cnn":
         return AudioCNN()
-    if config.audio_encoder == "vggish":
-        from avseg.models.vggish import build_vggish
+    from avseg.models.vggish import build_vggish
 
-        return build_vggish(weights)
-    raise AvsegError(f"model.audio_encoder is '{config.audio_encoder}': give 'vggish' or 'cnn'.")
+    return build_vggish(weights)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from avseg.config import ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
-from avseg.models.base import AVSModel, Prediction, options_from, register
+from avseg.models.base import AVSModel, Prediction, register
 from avseg.models.encoders import channels_of
 from avseg.models.enlarged import convolve_enlarged
 from avseg.models.objectives import dice_loss
@@ -57,27 +57,12 @@ class Options:
     auxiliary_weight: float = 0.1
 
     def check(self, width: int) -> None:
-        """Raise AvsegError naming the first option that no model of ``width`` can be built from."""
-        for name in ("queries", "encoder_layers", "decoder_layers", "generator_layers", "heads", "points"):
-            self._positive(name)
-        for name in ("feedforward", "generator_feedforward", "mask_hidden", "group_channels"):
-            self._positive(name)
+        """Raise AvsegError naming the first option that no model of ``width`` can have."""
         for name in ("heads", "group_channels"):
             if width % getattr(self, name):
                 raise AvsegError(
                     f"model.options.{name} is {getattr(self, name)}: it must divide model.width, which is {width}."
                 )
-        if not 0 <= self.dropout < 1:
-            raise AvsegError(f"model.options.dropout is {self.dropout}: give at least 0 and less than 1.")
-        if self.dice not in ("squared", "plain"):
-            raise AvsegError(f"model.options.dice is '{self.dice}': give 'squared' or 'plain'.")
-        if self.auxiliary_weight < 0:
-            raise AvsegError(f"model.options.auxiliary_weight is {self.auxiliary_weight}: give 0 or more.")
-
-    def _positive(self, name: str) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or value < 1:
-            raise AvsegError(f"model.options.{name} is {value}: give a positive integer.")
 
 
 class MaskFeature(nn.Module):
@@ -189,11 +174,12 @@ class AVSegFormer(AVSModel):
     mixed mask feature.
     """
 
+    options_class = Options
+    options: Options
+
     def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
         super().__init__(config, weights)
-        self.options: Options = options_from(self.config, Options)
         opt, width = self.options, config.width
-        opt.check(width)
         groups = width // opt.group_channels
         self.project = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, width, 1), nn.GroupNorm(groups, width))

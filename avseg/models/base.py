@@ -4,7 +4,6 @@ A base model implements three methods (`pyramid`, `decode`, `loss`); everything 
 of Eq. 2 between the first and the second, saving and loading) is shared.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,15 +11,16 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from avseg.config import InputConfig, ModelConfig, WeightsConfig, model_config_from_dict, model_config_to_dict
+from avseg.config import InputConfig, ModelConfig, WeightsConfig, model_config_to_dict
 from avseg.data.clip import Batch
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
+from avseg.settings import check_settings
 
 FORMAT_VERSION = 1
 
@@ -118,12 +118,17 @@ class AVSModel(nn.Module, ABC):
         weights: Where initial weights come from; None builds the architecture alone (weights are loaded after).
     """
 
+    options_class: ClassVar[type[Any] | None] = None
+    """A subclass's own settings, a dataclass; they become ``options`` before anything is built."""
+
     def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
         from avseg.models.encoders import AudioEncoder, build_audio_encoder, build_image_encoder
 
         super().__init__()
-        config.check()
         self.config = deepcopy(config)
+        self.config.check()
+        if self.options_class is not None:
+            self.options = options_from(self.config, self.options_class)
         self.image_encoder = build_image_encoder(self.config, weights)
         self.audio_encoder: AudioEncoder = build_audio_encoder(self.config, weights)
         self.motion: nn.Module | None = None
@@ -255,8 +260,9 @@ def build(config: ModelConfig, weights: WeightsConfig | None = None, seed: int |
     """
     from avseg.models.motion import MotionBranch
 
-    if config.base not in _BASES:
-        raise AvsegError(f"model.base is '{config.base}': known base models are {', '.join(base_models())}.")
+    check_model(config)
+    if weights is not None:
+        check_settings(weights, "weights")
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
@@ -268,11 +274,23 @@ def build(config: ModelConfig, weights: WeightsConfig | None = None, seed: int |
     return model
 
 
+def check_model(config: ModelConfig) -> None:
+    """Raise AvsegError naming the first setting that no model can have, before anything is built or fetched."""
+    config.check()
+    if config.base not in _BASES:
+        raise AvsegError(f"model.base is '{config.base}': known base models are {', '.join(base_models())}.")
+    kind = _BASES[config.base].options_class
+    if kind is not None:
+        options_from(config, kind)
+
+
 def options_from(config: ModelConfig, kind: type[Any]) -> Any:
     """``config.options`` as the base model's own dataclass ``kind``.
 
+    Where ``kind`` has a method ``check``, it is called with ``config.width``.
+
     Raises:
-        AvsegError: an option that ``kind`` does not have.
+        AvsegError: an option that ``kind`` does not have, of the wrong type or out of its range.
     """
     known = {item.name for item in fields(kind)}
     unknown = sorted(set(config.options) - known)
@@ -280,110 +298,8 @@ def options_from(config: ModelConfig, kind: type[Any]) -> Any:
         raise AvsegError(
             f"model.options.{unknown[0]} is not an option of '{config.base}', which has: {', '.join(sorted(known))}."
         )
-    return kind(**config.options)
-
-
-def load_state(model: AVSModel, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load weights, refusing a file that belongs to another model.
-
-    Raises:
-        AvsegError: missing, unexpected or misshapen tensors, with the first few names.
-    """
-    own = model.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in state]
-    wrong += [f"{name} is unexpected" for name in state if name not in own]
-    wrong += [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise AvsegError(
-            f"{source} holds the weights of another model ({'; '.join(wrong[:3])}{more}): "
-            "use weights saved with the same configuration."
-        )
-    model.load_state_dict(state)
-
-
-def load(source: str | Path) -> AVSModel:
-    """Load a model in evaluation mode.
-
-    Args:
-        source: A folder with ``config.json`` and ``model.safetensors`` (never touches the network), a training
-            checkpoint (``.ckpt``), or the id of a repository on the Hugging Face hub.
-
-    Raises:
-        AvsegError: nothing there, or not a model of avseg, or damaged.
-    """
-    path = Path(source)
-    if path.is_file():
-        return _load_checkpoint(path)
-    if not path.is_dir():
-        path = _download(str(source))
-    config_file, weights_file = path / "config.json", path / "model.safetensors"
-    for file in (config_file, weights_file):
-        if not file.is_file():
-            raise AvsegError(f"{path} has no {file.name}: give a folder written by `avseg train` or save_pretrained.")
-    config = _read_config(config_file)
-    model = build(config)
-    load_state(model, _read_tensors(weights_file), weights_file)
-    return model.eval()
-
-
-def _read_config(file: Path) -> ModelConfig:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AvsegError(f"{file} is not readable JSON ({error}); save the model again.") from error
-    if not isinstance(values, dict) or "format_version" not in values:
-        raise AvsegError(f"{file} is not the config.json of an avseg model: it has no format_version.")
-    if "encoder" in values:
-        raise AvsegError(
-            f"{file} describes the encoder {values['encoder']} alone, which marks nothing: name its folder in the "
-            "section weights of a configuration, or as `avseg convert --vggish`."
-        )
-    version = values.pop("format_version")
-    if version != FORMAT_VERSION:
-        raise AvsegError(f"{file} has format version {version}, this avseg reads {FORMAT_VERSION}: update avseg.")
-    return model_config_from_dict(values, str(file))
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(file))
-    except (SafetensorError, OSError) as error:
-        raise AvsegError(f"{file} is damaged or not a safetensors file ({error}); copy it again.") from error
-
-
-def _load_checkpoint(path: Path) -> AVSModel:
-    """A training checkpoint: tensors and plain values only, read without executing anything."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        values, state = dict(checkpoint["avseg_model"]), checkpoint["state_dict"]
-    except Exception as error:
-        raise AvsegError(
-            f"{path} is not a training checkpoint of avseg ({type(error).__name__}): "
-            "give a .ckpt of a run, or a folder with config.json."
-        ) from error
-    model = build(model_config_from_dict(values, str(path)))
-    prefix = "model."
-    load_state(model, {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}, path)
-    return model.eval()
-
-
-def _download(name: str) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/")):
-        raise AvsegError(f"{name} does not exist: give the folder of a trained model, such as runs/demo/ufe.")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except Exception as error:
-        raise AvsegError(
-            f"{name} is neither a folder here nor a model that could be had from the hub ({type(error).__name__}): "
-            "check the spelling and the connection."
-        ) from error
+    options = kind(**config.options)
+    check_settings(options, "model.options", config.base)
+    if hasattr(options, "check"):
+        options.check(config.width)
+    return options

@@ -1,13 +1,14 @@
 """Which trained models lie in a folder, told from their files without loading any."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from avseg.config import model_config_from_dict
+from avseg.errors import AvsegError
+from avseg.reading import CONFIG_BYTES, read_json, read_yaml
 
 _DEPTH = 4  # folders below the one that is searched
 
@@ -51,7 +52,11 @@ def find_models(folder: str | Path) -> list[FoundModel]:
 def read_model(folder: Path) -> FoundModel | None:
     """What a folder's files say of the model in it; None where there is none."""
     config, weights = _json(folder / "config.json"), folder / "model.safetensors"
-    if "format_version" not in config or "base" not in config or not weights.is_file():
+    if config.pop("format_version", None) is None or not weights.is_file():
+        return None
+    try:
+        described = model_config_from_dict(config)
+    except AvsegError:
         return None
     # The best weights of a run lie in a folder of the run's.
     run = folder.parent if folder.name == "best" else folder
@@ -59,13 +64,13 @@ def read_model(folder: Path) -> FoundModel | None:
     miou = last.get("val/miou") if isinstance(last, dict) else None
     return FoundModel(
         folder=folder,
-        base=str(config["base"]),
-        image_encoder=str(config.get("image_encoder", "")),
-        neighbouring=bool(config.get("neighbouring_frames")),
+        base=described.base,
+        image_encoder=described.image_encoder,
+        neighbouring=described.neighbouring_frames,
         distant=_distant(run / "config.yaml"),
-        image_size=int((config.get("inputs") or {}).get("image_size", 0)),
+        image_size=described.inputs.image_size,
         megabytes=weights.stat().st_size / 1e6,
-        miou=float(miou) if isinstance(miou, (int, float)) else None,
+        miou=float(miou) if isinstance(miou, (int, float)) and 0 <= miou <= 1 else None,
     )
 
 
@@ -82,14 +87,14 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(file, "save it again", CONFIG_BYTES)
+    except AvsegError:
         return {}
     return values if isinstance(values, dict) else {}
 
 
 def _distant(file: Path) -> bool:
     try:
-        return bool(yaml.safe_load(file.read_text(encoding="utf-8"))["ufe"]["distant_frames"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return bool(read_yaml(file)["ufe"]["distant_frames"])
+    except (AvsegError, KeyError, TypeError):
         return False

@@ -62,6 +62,9 @@ def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None,
     """
     out = Path(out)
     _check_out(out, overwrite)
+    for given in (file, vggish):
+        if given is not None and not Path(given).exists():
+            raise AvsegError(f"{given} does not exist: give the path of a weights file.")
     state = read_state(file)
     kind = recognise(state, file)
     if kind not in ("tpavi", "avsegformer"):

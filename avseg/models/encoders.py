@@ -1,6 +1,8 @@
 """Image encoders behind one small interface: a picture in, four maps at strides 4, 8, 16 and 32 out."""
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from avseg.errors import AvsegError
 from avseg.models.audio import AudioEncoder, build_audio_encoder
 from avseg.models.efficientnet import EfficientNetLite0
 from avseg.models.foreign import Origin, efficientnet_package, load_foreign, pvt_authors, torchvision_resnet
-from avseg.models.weights import read_state
+from avseg.models.weights import from_hub, read_state
+from avseg.reading import CONFIG_BYTES, read_json
 
 __all__ = ["AudioEncoder", "HuggingFaceEncoder", "build_audio_encoder", "build_image_encoder", "channels_of"]
 
@@ -32,8 +35,8 @@ _NAMED: dict[str, tuple[dict[str, Any], str]] = {
     ),
 }
 _STRIDES = (4, 8, 16, 32)
-# Of a configuration, what says nothing about the architecture.
-_NOT_ARCHITECTURE = ("id2label", "label2id", "_name_or_path", "transformers_version", "architectures", "dtype")
+NAMED = ("efficientnet_lite0", *_NAMED)
+"""Image encoders whose architecture avseg knows."""
 
 
 class HuggingFaceEncoder(nn.Module):
@@ -57,7 +60,7 @@ def build_image_encoder(config: ModelConfig, weights: WeightsConfig | None) -> n
     """The image encoder that ``config`` names: ``forward`` gives four maps, ``channels`` their channels.
 
     The backbone's own configuration is stored in ``config.image_encoder_config``; where it is there already, nothing
-    but it is consulted.
+    but it is consulted. What it says beside the architecture (other people's code, kernels, files) is left out.
 
     Args:
         config: ``image_encoder`` and ``image_encoder_config`` count; the latter is filled in.
@@ -80,6 +83,20 @@ def build_image_encoder(config: ModelConfig, weights: WeightsConfig | None) -> n
     if weights is not None and weights.image != "none":
         _load_hugging_face(built, config, weights)
     return built
+
+
+def check_weights(config: ModelConfig, weights: WeightsConfig) -> None:
+    """Whether files and packages that initial weights come from are here, told without reading or fetching any.
+
+    Raises:
+        AvsegError: one is not.
+    """
+    for name, published in (("image", "imagenet"), ("audio", "audioset"), ("flow", "imagenet")):
+        given = getattr(weights, name)
+        if given not in (published, "none") and not Path(given).exists():
+            raise AvsegError(f"weights.{name}: {given} does not exist: give a weights file, {published} or none.")
+    if config.image_encoder == "efficientnet_lite0" and weights.image == "imagenet":
+        _efficientnet_file()
 
 
 def channels_of(encoder: nn.Module) -> tuple[int, int, int, int]:
@@ -106,24 +123,26 @@ def _hugging_face_encoder(config: ModelConfig) -> HuggingFaceEncoder:
 
     name = config.image_encoder
     known = name in _NAMED
-    values = config.image_encoder_config or (_NAMED[name][0] if known else _fetch_config(name))
-    values = dict(values)
+    values = config.image_encoder_config
+    if values is None:
+        values = _NAMED[name][0] if known else _fetch_config(name)
     try:
         spec = _four_stages(values)
-        backbone = AutoBackbone.from_config(spec)
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        backbone = AutoBackbone.from_config(spec, trust_remote_code=False)
+    except AvsegError:
+        raise
+    except Exception as error:  # of a configuration that makes no sense, nearly any
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise AvsegError(
             f"model.image_encoder '{name}' is not a backbone of Hugging Face transformers that can be used here "
-            f"({error}): choose one with stages, such as microsoft/resnet-50."
+            f"({reason:.300}): choose one with stages, such as microsoft/resnet-50."
         ) from error
     if name == "pvt_v2_b5":
         _authors_epsilons(backbone)
     encoder = HuggingFaceEncoder(backbone)
     if not known:
         _check_strides(encoder, name)
-    config.image_encoder_config = {
-        key: value for key, value in spec.to_dict().items() if key not in _NOT_ARCHITECTURE and value is not None
-    }
+    config.image_encoder_config = _architecture(spec.to_dict())
     return encoder
 
 
@@ -131,7 +150,7 @@ def _four_stages(values: dict[str, Any]) -> Any:
     """A backbone's configuration that gives its last four stages."""
     from transformers import AutoConfig
 
-    values = {key: value for key, value in values.items() if key not in ("out_features", "out_indices")}
+    values = _architecture(values)
     spec = AutoConfig.for_model(values.pop("model_type"), **values)
     stages = list(getattr(spec, "stage_names", []))
     if len(stages) < 4:
@@ -140,18 +159,44 @@ def _four_stages(values: dict[str, Any]) -> Any:
     return spec
 
 
-def _fetch_config(name: str) -> dict[str, Any]:
-    from transformers import AutoConfig
+def _architecture(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a backbone's configuration, what its own class has beyond that of all models: what it is made of.
 
+    The rest is about other things, of which some fetch or run what they name: code, kernels of attention, quantisation.
+
+    Raises:
+        ValueError: no kind of backbone that is made from its configuration alone.
+    """
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
+
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in MODEL_FOR_BACKBONE_MAPPING_NAMES or kind.startswith("timm"):
+        raise ValueError(f"its model_type is {kind!r:.60}")
+    made = CONFIG_MAPPING[kind]
+    own = _settings_of(made) - _settings_of(PreTrainedConfig) | set(getattr(made, "attribute_map", ()))
+    kept = {key: value for key, value in values.items() if key in own and value is not None}
+    return {"model_type": kind, **kept}
+
+
+def _settings_of(kind: type) -> set[str]:
+    return {item.name for item in fields(kind)} if is_dataclass(kind) else set(signature(kind).parameters)
+
+
+def _fetch_config(name: str) -> dict[str, Any]:
+    folder = Path(name)
     try:
-        values: dict[str, Any] = AutoConfig.from_pretrained(name).to_dict()
-        return values
+        file = folder / "config.json" if folder.is_dir() else from_hub(name, "config.json")
     except Exception as error:
         raise AvsegError(
-            f"model.image_encoder '{name}' is neither {', '.join(['efficientnet_lite0', *_NAMED])}, nor a folder with "
-            f"the config.json of a Hugging Face backbone, nor one that could be had from the hub "
-            f"({type(error).__name__}): check the spelling and the connection."
+            f"model.image_encoder '{name}' is neither {', '.join(NAMED)}, nor a folder with the config.json of a "
+            f"Hugging Face backbone, nor one that could be had from the hub ({type(error).__name__}): check the "
+            "spelling and the connection."
         ) from error
+    values = read_json(file, "name another backbone with model.image_encoder", CONFIG_BYTES)
+    if not isinstance(values, dict):
+        raise AvsegError(f"{file} is not the config.json of a Hugging Face backbone: name another.")
+    return values
 
 
 def _authors_epsilons(backbone: nn.Module) -> None:
@@ -169,9 +214,10 @@ def _check_strides(encoder: HuggingFaceEncoder, name: str) -> None:
     try:
         maps = encoder.eval()(torch.zeros(1, 3, side, side))
         got = [tuple(item.shape[1:]) for item in maps]
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # sizes that make no sense together may raise nearly any
         raise AvsegError(
-            f"model.image_encoder '{name}' does not take pictures of {side} pixels ({error}): choose another backbone."
+            f"model.image_encoder '{name}' does not take pictures of {side} pixels ({error!s:.300}): choose another "
+            "backbone."
         ) from error
     wanted = [(channels, side // s, side // s) for channels, s in zip(encoder.channels, _STRIDES, strict=False)]
     if got != wanted or len(got) != 4:
@@ -215,13 +261,11 @@ def hub_repositories() -> dict[str, str]:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
     repository = _NAMED[name][1] if name in _NAMED else name
     failure: Exception | None = None
     for file in ("model.safetensors", "pytorch_model.bin"):
         try:
-            return Path(hf_hub_download(repository, file))
+            return from_hub(repository, file)
         except Exception as error:
             failure = error
     raise AvsegError(

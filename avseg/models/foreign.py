@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from avseg.errors import AvsegError
+from avseg.models.weights import sound_tensors
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def adopt(
         Tensors under the names of ``wanted``.
 
     Raises:
-        AvsegError: tensors are missing, unexpected or misshapen; the first few are named as the file names them.
+        AvsegError: tensors are missing, unexpected or misshapen; the first few are named as the file names them. Or
+            one of a wrong type, or with values that are no numbers, named as ours.
     """
     missing: list[str] = []
     misshapen: list[str] = []
@@ -86,7 +88,7 @@ def adopt(
     if wrong:
         more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise AvsegError(f"{source} does not hold the weights that are asked for: {'; '.join(wrong[:4])}{more}.")
-    return ours
+    return sound_tensors(ours, wanted, source)
 
 
 def _wanted_shape(like: Tensor, origin: Origin) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
-from avseg.errors import AvsegError
 from avseg.models.foreign import load_foreign
 from avseg.models.layers import PyramidConvolution
 from avseg.models.weights import RESNET18_URL, download, read_state
@@ -78,15 +77,11 @@ class MotionBranch(nn.Module):
         weights: ``flow`` says where the flow encoder's initial weights come from; None builds the architecture alone.
 
     Raises:
-        AvsegError: weights that cannot be had or belong to something else, or an unknown fusion.
+        AvsegError: weights that cannot be had or belong to something else.
     """
 
     def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
         super().__init__()
-        if config.flow_fusion not in ("gated", "sum", "normalised"):
-            raise AvsegError(f"model.flow_fusion is '{config.flow_fusion}': give 'gated', 'sum' or 'normalised'.")
-        if config.flow_stages not in (1, 4):
-            raise AvsegError(f"model.flow_stages is {config.flow_stages}: give 1 or 4.")
         self.fusion = config.flow_fusion
         self.encoder = FlowEncoder(config.flow_stages)
         channels = self.encoder.channels if config.flow_stages == 4 else self.encoder.channels * 4
@@ -132,6 +127,6 @@ class MotionBranch(nn.Module):
 def two_channel_stem(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A ResNet's state dict whose stem takes ``u`` and ``v``, each with the average of RGB's filters."""
     stem = state.get("conv1.weight")
-    if stem is None or stem.ndim != 4 or stem.shape[1] != 3:
+    if stem is None or stem.ndim != 4 or stem.shape[1] != 3 or not stem.is_floating_point():
         return state
     return {**state, "conv1.weight": stem.mean(dim=1, keepdim=True).repeat(1, 2, 1, 1)}

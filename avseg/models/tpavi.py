@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from avseg.config import ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
-from avseg.models.base import AVSModel, Prediction, options_from, register
+from avseg.models.base import AVSModel, Prediction, register
 from avseg.models.encoders import channels_of
 from avseg.models.enlarged import convolve_enlarged
 from avseg.models.layers import PyramidConvolution
@@ -35,12 +35,10 @@ class Options:
     stages: tuple[int, ...] = (1, 2, 3, 4)
     initial_gain: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.stages = tuple(self.stages)
-        if not self.stages or not set(self.stages) <= {1, 2, 3, 4}:
-            raise AvsegError(f"model.options.stages is {list(self.stages)}: give some of 1, 2, 3 and 4.")
-        if self.matching not in ("cosine", "kl"):
-            raise AvsegError(f"model.options.matching is '{self.matching}': give 'cosine' or 'kl'.")
+    def check_together(self) -> None:
+        """Raise AvsegError where a stage is named twice."""
+        if len(set(self.stages)) < len(self.stages):
+            raise AvsegError(f"model.options.stages is {list(self.stages)}: give some of 1, 2, 3 and 4, each once.")
 
 
 class TPAVIBlock(nn.Module):
@@ -154,9 +152,11 @@ class TPAVI(AVSModel):
     ``(B, T, width, h, w)`` of `Options.stages`, and ``audio``, the projected sounds ``(B, T, width)``.
     """
 
+    options_class = Options
+    options: Options
+
     def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
         super().__init__(config, weights)
-        self.options: Options = options_from(self.config, Options)
         width = config.width
         self.project = nn.ModuleList(
             PyramidConvolution(channels, width, config.dilations) for channels in channels_of(self.image_encoder)

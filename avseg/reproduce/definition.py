@@ -6,9 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from avseg.errors import AvsegError
+from avseg.reading import read_yaml
 
 FOLDER = Path(str(files("avseg"))) / "experiments"
 PROTOCOLS = FOLDER / "protocol"
@@ -171,7 +170,7 @@ def read_experiment(name: str) -> Experiment:
     if not path.is_file():
         raise AvsegError(f"There is no experiment '{name}': choose {', '.join(experiment_names())}.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
         common = _change(values)
         return Experiment(
             name=name,
@@ -186,7 +185,7 @@ def read_experiment(name: str) -> Experiment:
             **{key: str(values.pop(key)) for key in ("title", "source", "question")},
             **values,
         )
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise AvsegError(f"{path} is no table of experiments ({error}): correct it.") from error
 
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import yaml
-
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import Difference, holm
+from avseg.reading import read_yaml
 from avseg.reproduce.choose import Place, choose
 from avseg.reproduce.contrast import contrast
 from avseg.reproduce.definition import PROTOCOLS
@@ -110,14 +109,14 @@ def read_hypotheses(name: str = "hypotheses") -> Protocol:
     """
     file = PROTOCOLS / f"{name}.yaml"
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = read_yaml(file)
         subset = values.pop("subset")
         tests = tuple(
             Hypothesis(test, **{"subset": subset, **given, "choose": tuple(given.get("choose", ()))})
             for test, given in values.pop("tests").items()
         )
         return Protocol(tests=tests, **values)
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise AvsegError(f"{file} holds no tests ({error}): correct it.") from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.reading import read_json_lines
 
 FORMAT_VERSION = 1
 
@@ -80,9 +81,7 @@ def read_records(*paths: str | Path) -> list[Record]:
     found = []
     for path in map(Path, paths):
         for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path] if path.is_file() else []:
-            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-                if line.strip():
-                    found.append(_record(line, file, number))
+            found += [_record(values, file, n) for n, values in read_json_lines(file, "remove what is none")]
     return found
 
 
@@ -93,9 +92,8 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _record(line: str, file: Path, number: int) -> Record:
+def _record(values: Any, file: Path, number: int) -> Record:
     try:
-        values = json.loads(line)
         if values.pop("format_version") != FORMAT_VERSION:
             raise ValueError("another format version")
         values["videos"] = {key: tuple(scores) for key, scores in values["videos"].items()}

@@ -6,9 +6,8 @@ from os.path import normpath
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from avseg.errors import AvsegError
+from avseg.reading import read_yaml
 from avseg.reproduce.definition import FOLDER, Change
 
 
@@ -76,8 +75,8 @@ def read_scale(name: str) -> Scale:
     if name not in scale_names():
         raise AvsegError(f"There is no scale '{name}': choose {' or '.join(scale_names())}.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
         subsets = {subset: Change(**change) for subset, change in values.pop("subsets", {}).items()}
         return Scale(name=name, encoders=tuple(values.pop("encoders")), subsets=subsets, **values)
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise AvsegError(f"{path} is no scale ({error}): correct it.") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from avseg.config import load_config
 from avseg.errors import AvsegError
+from avseg.files import check_folder
 from avseg.reproduce.definition import RESULTS, Cell, Experiment, read_experiment
 from avseg.reproduce.plan import Place, Planner, Run, chosen, compared, needed, shard
 from avseg.reproduce.records import Record, read_records, write_records
@@ -89,11 +90,19 @@ def make_plan(request: Request, say: Say) -> Plan:
     encoder = request.image_encoder
     if request.part is not None:
         shard([], request.part)
+    check_folder(request.out)
     cells = [*experiment.cells, *compared(experiment)]
+    _check_cells(request, scale, chosen(experiment, request.only))
     sources = {subset: _source(request, scale, subset, say) for subset in _subsets(cells)}
     planner = Planner(scale, encoder, sources, request.out, request.overrides)
     places = planner.places(experiment, range(request.seeds), request.only)
     return Plan(request, experiment, scale, encoder, tuple(places))
+
+
+def _check_cells(request: Request, scale: Scale, cells: Sequence[Cell]) -> None:
+    """Raise AvsegError where a configuration is not there or can't be changed so, before data are generated."""
+    for subset, base in {(_subsets([cell])[0], cell.change.base or "tpavi") for cell in cells}:
+        load_config(scale.config_file(subset, base, request.image_encoder), *request.overrides)
 
 
 def list_plan(request: Request) -> list[str]:
@@ -110,8 +119,7 @@ def list_plan(request: Request) -> list[str]:
     if request.root is None and not all(has_generated(scale, subset, folder) for subset in _subsets(cells)):
         seeds = range(request.seeds)
         wanted = chosen(experiment, request.only)
-        for subset, base in {(_subsets([cell])[0], cell.change.base or "tpavi") for cell in wanted}:
-            load_config(scale.config_file(subset, base, request.image_encoder), *request.overrides)
+        _check_cells(request, scale, wanted)
         if request.part is not None:
             shard([], request.part)
             raise AvsegError(

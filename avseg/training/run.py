@@ -1,7 +1,7 @@
 """A configuration -> data, model, Trainer -> a run folder."""
 
-import json
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from avseg.config import Config, ModelConfig, WeightsConfig
 from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
+from avseg.data.items import check_files
 from avseg.data.stills import Still
 from avseg.data.store import open_store
 from avseg.errors import AvsegError
-from avseg.files import whole_file, write_json
+from avseg.files import check_folder, whole_file, write_json
 from avseg.models import AVSModel, build, load
-from avseg.models.base import load_state
+from avseg.models.base import check_model
+from avseg.models.encoders import check_weights
+from avseg.models.loading import check_source, load_state
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
+from avseg.reading import read_json
 from avseg.training.logs import MetricsCSV, StepProgress, count_progress
 from avseg.training.task import AVSTask
 
@@ -66,17 +70,20 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     if not resumed and checkpoint.is_file():
         raise AvsegError(f"{folder} holds a run already: give --run.resume true to continue it, or another --run.out.")
 
+    first_step = _steps_done(checkpoint) if resumed else 0
+    trainer = build_trainer(config, callbacks)
+    rank, world = trainer.global_rank, trainer.world_size
+    data = training_data(config, rank=rank, world_size=world)
+    check_files(data.validation_stills, data.flow, config.model.inputs.flow_method)
+
+    # Weights may have to be fetched: nothing that could have been told before may follow.
     start = load(config.weights.start) if config.weights.start else None
     model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
     if start is not None:
         start_from(model, start, str(config.weights.start))
-    trainer = build_trainer(config, callbacks)
-    rank, world = trainer.global_rank, trainer.world_size
-    data = training_data(config, rank=rank, world_size=world)
     if model.audio_encoder.frozen:
         data = _with_embeddings(data, model)
     data = _with_store(data, config.run.progress and trainer.is_global_zero)
-    first_step = _steps_done(checkpoint) if resumed else 0
     _attach_logs(trainer, folder, config, data, first_step)
 
     if trainer.is_global_zero:
@@ -209,35 +216,34 @@ class _Loaders(pl.LightningDataModule):
         return validation_clips(self.data)
 
 
-_LEAST = {
-    "optim.epochs": 1,
-    "optim.batch_size": 1,
-    "optim.accumulate": 1,
-    "optim.weight_decay": 0,
-    "optim.warmup_steps": 0,
-    "optim.clip_norm": 0,
-    "optim.freeze_image_encoder": 0,
-    "ufe.burn_in": 0,
-    "ufe.unsup_weight": 0,
-    "data.workers": 0,
-    "run.nodes": 1,
-    "run.validate_every": 1,
-}
-
-
 def _check(config: Config) -> None:
+    """What can be told at once: settings, files that are named, the folder to write to."""
+    config.check()
+    check_model(config.model)
     if not config.data.root:
         raise AvsegError("data.root is not given: name the folder that holds Single-source/ or Multi-sources/.")
-    for field, least in _LEAST.items():
-        value = attrgetter(field)(config)
-        if value is not None and value < least:
-            raise AvsegError(f"{field} is {value}: give {least} or more.")
-    if config.optim.learning_rate <= 0:
-        raise AvsegError(f"optim.learning_rate is {config.optim.learning_rate}: give a number above 0.")
-    if config.ufe.distant_frames and config.ufe.burn_in >= config.optim.epochs:
+    check_weights(config.model, config.weights)
+    if config.weights.start is not None:
+        check_source(config.weights.start)
+    _check_machines(config)
+    check_folder(config.run.out)
+
+
+# What starts one of these sets them, and nothing else makes processes on several machines find each other.
+_STARTED = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "NODE_RANK", "GROUP_RANK", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
+
+
+def _check_machines(config: Config) -> None:
+    run, processors = config.run, os.cpu_count() or 1
+    if run.nodes > 1 and not any(name in os.environ for name in _STARTED):
         raise AvsegError(
-            f"ufe.burn_in is {config.ufe.burn_in} of {config.optim.epochs} epochs, so distant frames would never be "
-            "used: shorten it, or set ufe.distant_frames to false."
+            f"run.nodes is {run.nodes}, and this process was started alone: it would wait for the others for ever. "
+            "Start it on every machine with srun or torchrun, or give run.nodes 1."
+        )
+    on_cpu = run.accelerator == "cpu" or (run.accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and run.devices != "auto" and run.devices > max(8, processors):
+        raise AvsegError(
+            f"run.devices is {run.devices}, and this machine's CPU has {processors} cores: give no more than that."
         )
 
 
@@ -326,5 +332,5 @@ def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, sec
 
 def read_run(folder: str | Path) -> dict[str, Any]:
     """A run's ``run.json``."""
-    result: dict[str, Any] = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+    result: dict[str, Any] = read_json(Path(folder) / "run.json", "train the run again")
     return result

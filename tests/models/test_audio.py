@@ -2,12 +2,10 @@
 
 import copy
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
-from avseg.errors import AvsegError
 from avseg.models.audio import AudioCNN, build_audio_encoder
 from avseg.models.weights import weights_fingerprint
 
@@ -63,11 +61,6 @@ def test_sounds_stand_apart_from_the_start() -> None:
 def test_is_smaller_than_vggish_by_far() -> None:
     encoder = AudioCNN()
     assert sum(parameter.numel() for parameter in encoder.parameters()) < 400_000
-
-
-def test_unknown_name() -> None:
-    with pytest.raises(AvsegError, match=r"model\.audio_encoder is 'wav2vec'"):
-        build_audio_encoder(ModelConfig(audio_encoder="wav2vec"), None)  # type: ignore[arg-type]
 
 
 def test_fingerprint_follows_every_weight() -> None:

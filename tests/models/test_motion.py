@@ -127,8 +127,3 @@ def test_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr("avseg.models.motion.RESNET18_URL", (tmp_path / "resnet18-5c106cde.pth").as_uri())
     with pytest.raises(AvsegError, match=r"weights\.flow=FILE.*weights\.flow=none"):
         MotionBranch(config(), WeightsConfig())
-
-
-def test_unknown_fusion() -> None:
-    with pytest.raises(AvsegError, match=r"model\.flow_fusion is 'product'"):
-        MotionBranch(config(flow_fusion="product"), None)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from avseg.errors import AvsegError
 from avseg.models import build
-from avseg.models.base import load_state
+from avseg.models.loading import load_state
 from avseg.models.published import published_avsegformer, recognise
 
 BASELINE, PVT, UFE = "avsegformer_resnet50_n2", "avsegformer_pvt_n2", "ufe_avsegformer_resnet50_n2"

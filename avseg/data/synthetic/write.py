@@ -23,8 +23,9 @@ from avseg.data.synthetic.paint import Painter
 from avseg.data.synthetic.scene import Scene, describe, hold_out, plan_scene
 from avseg.data.synthetic.sounds import mix
 from avseg.errors import AvsegError
-from avseg.files import read_json, read_text, whole_file, write_json
+from avseg.files import check_folder, whole_file, write_json
 from avseg.media.writer import VideoWriter
+from avseg.reading import read_json, read_json_lines
 
 SHARE = 0.15  # of the videos for validation, and again for testing, as in AVSBench
 
@@ -89,6 +90,7 @@ def write_benchmark(
             holds a benchmark with other settings.
     """
     counts = _share_out(_subset(subset), videos, distant, val, test)
+    check_folder(root)
     knobs = make_knobs(edition, size=size, **overrides)
     job = _Job(
         root=Path(root).absolute(),
@@ -159,15 +161,13 @@ def read_scenes(root: str | Path, subset: str = "s4") -> list[dict[str, Any]]:
         AvsegError: there are none, or the file was changed.
     """
     path = scenes_file(Layout(root, _subset(subset)))
-    try:
-        records = [json.loads(line) for line in read_text(path).splitlines()]
-        if not all(isinstance(record, dict) and {"name", "split"} <= record.keys() for record in records):
-            raise ValueError("a line is no scene")
-        return records
-    except OSError as error:
-        raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.") from error
-    except (ValueError, RecursionError) as error:
-        raise AvsegError(f"{path} is damaged: delete it and run avseg data synth again.") from error
+    if not path.is_file():
+        raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.")
+    mend = "delete it and run avseg data synth again"
+    records = [record for _, record in read_json_lines(path, mend)]
+    if not all(isinstance(record, dict) and {"name", "split"} <= record.keys() for record in records):
+        raise AvsegError(f"{path} holds a line that is no scene: {mend}.")
+    return records
 
 
 def scene_video(record: Mapping[str, Any]) -> Video:
@@ -270,7 +270,10 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
 
 def _finished(layout: Layout) -> list[dict[str, Any]]:
     """The facts of the videos that are there."""
-    records = [read_json(path) for path in sorted((layout.folder / "hidden_objects").rglob("scene.json"))]
+    records = [
+        read_json(path, "remove the folder that it is in")
+        for path in sorted((layout.folder / "hidden_objects").rglob("scene.json"))
+    ]
     return [record for record in records if video_file(layout, scene_video(record)).is_file()]
 
 
@@ -335,10 +338,11 @@ def _stored(root: Path) -> dict[str, Any]:
     path = root / "benchmark.json"
     if not path.is_file():
         return {}
-    try:
-        return dict(read_json(path))
-    except (ValueError, TypeError, OSError) as error:
-        raise AvsegError(f"{path} is not readable: remove it and the folder beside it, and write again") from error
+    mend = "remove it and the folder beside it, and write again"
+    stored = read_json(path, mend)
+    if not isinstance(stored, dict) or not all(isinstance(facts, dict) for facts in stored.values()):
+        raise AvsegError(f"{path} is not what `avseg data synth` writes: {mend}.")
+    return stored
 
 
 def _write_tables(layout: Layout, records: Iterable[Mapping[str, Any]]) -> None:
