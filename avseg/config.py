@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from avseg.errors import AvsegError
-from avseg.reading import read_sections
+from avseg.reading import parsing, read_sections
 from avseg.settings import check_settings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -312,7 +312,13 @@ def config_from_parsed(parser: Any, parsed: Any) -> Config:
     Raises:
         AvsegError: a value of the wrong type or out of its range.
     """
-    built = parser.instantiate_classes(parsed)
+    empty = [section.name for section in fields(Config) if parsed.get(section.name) is None]
+    if empty:
+        raise AvsegError(
+            f"The section {empty[0]} of the configuration is empty: give some of its fields, or leave it out."
+        )
+    with parsing(()):
+        built = parser.instantiate_classes(parsed)
     config = Config(**{section.name: built[section.name] for section in fields(Config)})
     config.check()
     return config
@@ -336,16 +342,18 @@ def load_config(path: str | Path, *overrides: str) -> Config:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     add_config_arguments(parser)
     try:
-        return config_from_parsed(parser, parser.parse_args([f"--config={path}", *overrides]))
+        with parsing(overrides):
+            parsed = parser.parse_args([f"--config={path}", *overrides])
+        return config_from_parsed(parser, parsed)
     except ArgumentError as error:
-        text = " ".join(str(error).split())
+        text = f"{' '.join(str(error).split()):.400}"
         unknown = text.removeprefix("unrecognized arguments: ")
         if unknown != text:
             raise AvsegError(f"{unknown} names no field of a configuration: see avseg train --help.") from error
         wrong = re.search(r'Parser key "([^"]+)"', text)
         typed = [change for change in overrides if wrong and change.startswith(f"--{wrong[1]}=")]
         if typed:
-            raise AvsegError(f"{typed[-1]} has a value of the wrong kind: see avseg train --help.") from error
+            raise AvsegError(f"{typed[-1]:.100} has a value of the wrong kind: see avseg train --help.") from error
         raise AvsegError(f"{path}: {text}") from error
 
 

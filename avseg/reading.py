@@ -4,8 +4,10 @@ import codecs
 import errno
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +38,24 @@ def read_bytes(path: str | Path, most: int, cut: bool = False) -> bytes:
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         data = file.read(most + 1)
     if len(data) > most and not cut:
-        raise OSError(errno.EFBIG, f"it is larger than {most / 2**20:g} MiB", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {most / 2**20:g} MiB", str(path))
     return data[:most]
 
 
-def read_text(path: str | Path, most: int = TEXT_BYTES) -> str:
+def read_text(path: str | Path, most: int = TEXT_BYTES, utf16: bool = True) -> str:
     """The text of a regular file in UTF-8, with or without its mark, or in UTF-16 with its mark.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+        utf16: Whether UTF-16 will do.
 
     Raises:
         OSError: as `read_bytes`.
         ValueError: another encoding, or NUL characters; the message begins with the line.
     """
     data = read_bytes(path, most)
-    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    marked = utf16 and data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     try:
         text = data.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -128,7 +135,7 @@ def read_yaml(path: str | Path, mend: str = "correct it", most: int = YAML_BYTES
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = read_text(path, most)
+        text = read_text(path, most, utf16=False)  # what parses options reads the file itself
         depth = 0
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):
@@ -155,6 +162,20 @@ def read_sections(path: str | Path) -> None:
     values = read_yaml(path)
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise AvsegError(f"{path} is no configuration: it should hold sections such as `model:`, as configs/ do.")
+
+
+@contextmanager
+def parsing(arguments: Sequence[str]) -> Iterator[None]:
+    """Turn what a parser of arguments and YAML did not expect, such as numbers of hundreds of digits, into a sentence.
+
+    Raises:
+        AvsegError: in the place of such an error.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        suspect = next((text for text in arguments if re.search(r"\d{20}", text)), "a value")
+        raise AvsegError(f"{suspect:.60} can't be read ({error!s:.100}): see avseg train --help.") from error
 
 
 def reason(error: Exception) -> str:

@@ -115,12 +115,11 @@ def _start(reader: str, index: int, seed: int, seeds: dict[str, list[Seed]], scr
     """A case in a copy of this process, which has everything imported and can be ended."""
     read, write = os.pipe()
     folder = Path(tempfile.mkdtemp(dir=scratch))
-    base = _resident(os.getpid())
     pid = os.fork()
     if pid:
         os.close(write)
         os.set_blocking(read, False)
-        return pid, _Child(reader, index, read, folder, time.monotonic(), base)
+        return pid, _Child(reader, index, read, folder, time.monotonic(), _resident(pid))
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

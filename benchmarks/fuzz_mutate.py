@@ -31,21 +31,7 @@ VALUES: tuple[Any, ...] = (
 )
 """What a value is swapped for: other types, huge numbers, what is no number, names that lead elsewhere."""
 
-_BOXES = (
-    b"mvhd",
-    b"mdhd",
-    b"tkhd",
-    b"stts",
-    b"stsz",
-    b"stco",
-    b"stsc",
-    b"ctts",
-    b"elst",
-    b"stsd",
-    b"avcC",
-    b"esds",
-    b"moov",
-)
+_BOXES = tuple(b"mvhd mdhd tkhd stts stsz stco stsc ctts elst stsd avcC esds moov".split())
 _BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n"
     for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -56,7 +42,7 @@ _YAML = (
     "model: !!python/object/apply:os.system ['true']\n",
     "model: &m\n  inputs: *m\n",
     "[" * 100_000,
-    "a:\n" + "".join(" " * n + "a:\n" for n in range(1, 400)),
+    "".join(" " * n + "key:\n" for n in range(400)),
     "? [a, b]\n: 1\n",
     "optim: {learning_rate: 0x" + "f" * 5000 + "}\n",
     "run: {devices: 1000000, nodes: 99}\n",
@@ -88,6 +74,8 @@ def swap(value: Any, rng: np.random.Generator) -> Any:
         holder[str(VALUES[rng.integers(len(VALUES))])[:50]] = holder[key]
     elif deed == 1:
         holder.insert(key, holder[key])
+    elif deed == 2 and type(holder[key]) in (int, float):
+        holder[key] = type(holder[key])(holder[key] * (0.5, 1.01, 2)[rng.integers(3)])
     else:
         holder[key] = VALUES[rng.integers(len(VALUES))]
     return value

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
 
 from avseg.errors import AvsegError
-from avseg.reading import read_sections
+from avseg.reading import parsing, read_sections
 
 USAGE_ERROR = 2
 
@@ -87,12 +87,13 @@ class Parser(ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:  # type: ignore[override]
         """As `ArgumentParser.parse_args`; the arguments are kept, so that an error can name where it comes from."""
         self.arguments = list(sys.argv[1:] if args is None else args)
-        for file in _config_files(self, self.arguments):
-            try:
+        try:
+            for file in _config_files(self, self.arguments):
                 read_sections(file)
-            except AvsegError as error:
-                self._leave(str(error))
-        return super().parse_args(self.arguments, *rest, **more)
+            with parsing(self.arguments):
+                return super().parse_args(self.arguments, *rest, **more)
+        except AvsegError as error:
+            self._leave(str(error))
 
     def format_help(self, *args: Any) -> str:
         """Help in plain text (docstrings mark code with double backticks), the example last and not rewrapped."""
@@ -166,7 +167,7 @@ def _sentence(message: str, known: dict[str, argparse.Action], parser: ArgumentP
         given = re.search(r"(?:Got value|Given value): (.*)$|Unable to load config ['\"](.*?)['\"]", flat)
         action = known.get(option) or next((a for a in parser._actions if a.dest == match[1]), None)
         text = next(text for text in given.groups() if text is not None) if given else _value_of(option, arguments)
-        value = "" if text is None else f", not {text}"
+        value = "" if text is None else f", not {text:.80}"
         return f"{option} takes {describe(action)}{value}."
     return flat[0].upper() + flat[1:] + ("" if flat.endswith(".") else ".")
 
