@@ -194,3 +194,12 @@ def test_no_validation_videos_are_told_before_anything_else(tmp_path: Path) -> N
     config = Config(data=DataConfig(root=str(tmp_path)))
     with pytest.raises(AvsegError, match="no videos of split 'val': training is validated on them, so write val in"):
         training_data(config)
+
+
+def test_a_message_is_one_line_whatever_a_file_says(tmp_path: Path) -> None:
+    index = Layout(tmp_path, "s4").index
+    index.parent.mkdir()
+    index.write_bytes(table(split='"a\nb\x1b[2J\u202e"'))
+    with pytest.raises(AvsegError) as told:
+        read_index(tmp_path, "s4")
+    assert str(told.value).isprintable()
