@@ -92,8 +92,12 @@ class Visit:
     def _shown(self, index: int) -> tuple[int, np.ndarray]:
         known = self._frame
         if known is None or known[0] != index:
-            self._frame = known = index, _within(self.result.moment(index).frame, _PICTURE)
+            self._frame = known = index, self._within(self.result.moment(index).frame, _PICTURE)
         return known
+
+    def _within(self, frame: np.ndarray, side: int) -> np.ndarray:
+        """The frame as displayed, with square pixels, no larger than ``side`` of them either way."""
+        return resize(frame, _size(*self.result.footage.info.display_size, side))
 
     def shares(self, threshold: float) -> np.ndarray:
         """``(n,)`` share of the picture that sounds, measured on pictures of 480 pixels, which is quick."""
@@ -121,7 +125,7 @@ class Visit:
         chosen = self.chosen()
         if not self._small:
             times = (float(self.result.times[index]) for index in chosen)
-            self._small = [_within(frame, _THUMBNAIL) for frame in self.result.footage.shown(times)]
+            self._small = [self._within(frame, _THUMBNAIL) for frame in self.result.footage.shown(times)]
         marked = []
         for index, frame in zip(chosen, self._small, strict=True):
             marked.append((index, overlay(frame, _score(self.result, index, frame) >= threshold)))
@@ -233,11 +237,6 @@ def named(video: Path) -> Iterator[None]:
 def _size(width: int, height: int, side: int) -> tuple[int, int]:
     scale = min(1.0, side / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _within(frame: np.ndarray, side: int) -> np.ndarray:
-    """The frame, no larger than ``side`` pixels either way."""
-    return resize(frame, _size(frame.shape[1], frame.shape[0], side))
 
 
 def _score(result: Result, index: int, frame: np.ndarray) -> np.ndarray:

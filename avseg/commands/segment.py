@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, OpenUnitInterval, PositiveFloat
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat
 
 from avseg.commands.console import complain, note, progress, show
 from avseg.commands.parser import Parser
@@ -81,6 +81,12 @@ def segment_parser() -> Parser:
     parser.add_argument(
         "--frame_rate", type=PositiveFloat | None, metavar="RATE", help="of folders of pictures, in pictures a second"
     )
+    parser.add_argument(
+        "--audio_track",
+        type=NonNegativeInt | None,
+        metavar="N",
+        help="which sound track of a video is heard and kept, counted from 0; the default one if not given",
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist, which are kept otherwise")
     return parser
@@ -152,6 +158,7 @@ def _segment_one(item: "Input", model: Any, options: Any, save: Any, smoothing: 
         save=save,
         smoothing=smoothing,
         name=item.name,
+        audio_track=options.audio_track,
     )
 
 

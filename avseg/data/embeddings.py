@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Video, read_log_mel
+from avseg.data.pool import Progress
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.reading import parse_json
@@ -31,6 +32,7 @@ def audio_embeddings(
     encoder: nn.Module,
     fingerprint: str,
     device: torch.device | str = "cpu",
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Embeddings of the log-mel examples of each video (five), or of each of MS3's distant frames (one).
 
@@ -40,9 +42,10 @@ def audio_embeddings(
     Args:
         layout: Where the files are.
         sources: Which videos or distant frames.
-        encoder: Frozen: ``(N, 1, 96, 64)`` -> ``(N, 128)``. It is put in eval mode for the while.
+        encoder: Frozen: ``(N, 1, 96, 64)`` -> ``(N, 128)``. It is put in eval mode and on ``device`` for the while.
         fingerprint: Of the encoder's weights, such as a hash of them.
-        device: Where the encoder is.
+        device: Where the encoder computes.
+        progress: Called with the videos done and their number, where any are to be computed.
 
     Returns:
         ``(5, 128)`` or ``(1, 128)`` float32 on the CPU, by ``key``.
@@ -61,9 +64,11 @@ def audio_embeddings(
     stored, keys = _read_store(store, count)
     wanted = {name: _file_key(path) for name, path in paths.items()}
     missing = [name for name in paths if name not in stored or keys.get(name) != wanted[name]]
-    was_training = encoder.training
+    was_training, home = encoder.training, next((p.device for p in encoder.parameters()), torch.device("cpu"))
     encoder.eval()
     try:
+        if missing:
+            encoder.to(device)
         for start in range(0, len(missing), _BATCH):
             names = missing[start : start + _BATCH]
             examples = torch.stack([_examples(paths[name], count) for name in names])
@@ -71,8 +76,10 @@ def audio_embeddings(
                 embedded = encoder(examples.flatten(0, 1).to(device)).float().cpu()
             for name, value in zip(names, embedded.unflatten(0, (len(names), count)), strict=True):
                 stored[name], keys[name] = value.clone(), wanted[name]
+            if progress is not None:
+                progress(start + len(names), len(missing))
     finally:
-        encoder.train(was_training)
+        encoder.to(home).train(was_training)
     if missing:
         _write_store(store, stored, keys)
     return {name: stored[name] for name in paths}

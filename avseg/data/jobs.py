@@ -278,7 +278,8 @@ def _make_sound(job: Job, outcome: Outcome) -> None:
     if job.moments == "seconds":
         examples = frame_log_mel(wave, FRAMES, rate)
         if (seconds := len(wave) / rate) < _FIVE_EXAMPLES:
-            outcome.notes.append(f"{job.raw} has {seconds:.1f} s of sound: its last log-mel example is repeated.")
+            heard = job.wav or job.raw
+            outcome.notes.append(f"{heard} has {seconds:.1f} s of sound: its last log-mel example is repeated.")
     else:
         examples = log_mel_at(wave, [probe(job.raw).duration / 2], rate)
     save_log_mel(job.log_mel, torch.from_numpy(examples))

@@ -1,10 +1,8 @@
 """What can be segmented: a video file or a recording, behind one small interface that decodes it again and again."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +11,9 @@ from avseg.errors import AvsegError
 from avseg.inference.hearing import Hearing
 from avseg.inference.recording import Recording
 from avseg.media.audio import SAMPLE_RATE, iter_audio
-from avseg.media.cut import cut_sound
 from avseg.media.intact import intact_until
-from avseg.media.resample import resample
+from avseg.media.mix import Mixer
+from avseg.media.soundtrack import FileSound
 from avseg.media.video import FramePair, VideoInfo, iter_frames, iter_pairs, iter_shown, probe
 
 Given = Any
@@ -48,27 +46,35 @@ class Footage(Protocol):
     def shown(self, times: Iterable[float]) -> Iterator[np.ndarray]:
         """The frames shown at rising moments."""
 
-    def sound(self, stack: ExitStack, start: float, end: float | None) -> dict[str, Any]:
-        """Arguments that give `VideoWriter` the sound of a stretch; what needs cleaning up goes on ``stack``."""
+    def sound(self, start: float, end: float | None) -> dict[str, Any]:
+        """Arguments that give `VideoWriter` the sound of a stretch."""
 
 
 class VideoFile:
     """Footage in a file that PyAV reads.
 
+    Args:
+        path: The file.
+        audio_track: Which of its sound tracks is heard, counted from 0; the default one if not given.
+
     Raises:
         AvsegError: not a video.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, audio_track: int | None = None):
         self.given: Path | Recording = Path(path)
         self.path = Path(path)
+        self.audio_track = audio_track
         self.info = probe(path)
 
     def intact_until(self) -> float | None:
         return intact_until(self.path)
 
     def hearing(self, start: float) -> Hearing:
-        return Hearing(lambda second: iter_audio(self.path, start=second), start, str(self.path))
+        def pieces(second: int) -> Iterator[np.ndarray]:
+            return iter_audio(self.path, start=second, track=self.audio_track)
+
+        return Hearing(pieces, start, str(self.path))
 
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         return iter_frames(self.path, start, end)
@@ -79,8 +85,8 @@ class VideoFile:
     def shown(self, times: Iterable[float]) -> Iterator[np.ndarray]:
         return iter_shown(self.path, times)
 
-    def sound(self, stack: ExitStack, start: float, end: float | None) -> dict[str, Any]:
-        return _sound_of(self.path, stack, start, end)
+    def sound(self, start: float, end: float | None) -> dict[str, Any]:
+        return {"audio_from": FileSound(self.path, start, end, self.audio_track)}
 
 
 class Recorded:
@@ -98,10 +104,20 @@ class Recorded:
 
     def hearing(self, start: float) -> Hearing:
         recording = self.recording
-        mono = np.asarray(recording.wave, dtype=np.float64)
-        mono = resample(mono if mono.ndim == 1 else mono.mean(axis=1), recording.sample_rate, SAMPLE_RATE)
-        wave = np.clip(mono.astype(np.float32), -1, 1)
-        return Hearing(lambda second: iter([wave[second * SAMPLE_RATE :]]), start, recording.name)
+        wave = np.atleast_2d(recording.wave.T)  # (channels, n)
+        rate = recording.sample_rate
+
+        def pieces(second: int) -> Iterator[np.ndarray]:
+            mixer = Mixer(SAMPLE_RATE)
+            before = min(second, 1)  # seconds: the filter hears what came before
+            unwanted = before * SAMPLE_RATE
+            for first in range((second - before) * rate, wave.shape[1], rate):
+                made = mixer.push(wave[:, first : first + rate], rate)[0]
+                yield np.clip(made[unwanted:], -1, 1)
+                unwanted = max(0, unwanted - len(made))
+            yield np.clip(mixer.finish()[0, unwanted:], -1, 1)
+
+        return Hearing(pieces, start, recording.name)
 
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         for index, time in enumerate(self.recording.begins):
@@ -120,10 +136,10 @@ class Recorded:
         for time in times:
             yield self.recording.frame(self._index(time))
 
-    def sound(self, stack: ExitStack, start: float, end: float | None) -> dict[str, Any]:
+    def sound(self, start: float, end: float | None) -> dict[str, Any]:
         recording = self.recording
         if recording.sound is not None:
-            return _sound_of(recording.sound, stack, start, end)
+            return {"audio_from": FileSound(recording.sound, start, end)}
         last = None if end is None else round(end * recording.sample_rate)
         wave = recording.wave[round(start * recording.sample_rate) : last]
         return {"audio": wave, "sample_rate": recording.sample_rate} if len(wave) else {}
@@ -140,10 +156,27 @@ class Recorded:
         return FramePair(time, self.recording.frame(index), self.recording.frame(other), step)
 
 
+def frames_of(footage: Footage, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
+    """Every frame that begins in ``[start, end)``, with its time, and the one that a stretch finds held.
+
+    A frame that has been held since before ``start``, and goes on for a while, comes first, as if it began there.
+    """
+    frames = footage.frames(start, end)
+    first = next(frames, None)
+    if start < footage.info.duration and (first is None or first[0] > start + LATE):
+        yield start, next(iter(footage.shown([start])))
+    if first is not None:
+        yield first
+        yield from frames
+
+
+LATE = 0.05
+"""Seconds that a mask may wait for a frame to be drawn on; then the one that is held comes again."""
+
 _TOLERANCE = 1e-6  # seconds by which floating point may have moved a moment
 
 
-def footage_of(given: Given, fps: float | None = None) -> Footage:
+def footage_of(given: Given, fps: float | None = None, audio_track: int | None = None) -> Footage:
     """Footage from whatever a person may hand over.
 
     Args:
@@ -151,17 +184,21 @@ def footage_of(given: Given, fps: float | None = None) -> Footage:
             (`Recording.from_folder`); a `Recording`; or a tuple ``(frames, wave)``, which stands for
             ``Recording(frames, fps, wave)``: frames at ``fps``, and sound at 16 kHz.
         fps: Frames per second of such a tuple.
+        audio_track: Which sound track of a video file is heard, counted from 0; the default one if not given.
 
     Raises:
         AvsegError: none of these, or one that can't be read.
     """
     if isinstance(given, (VideoFile, Recorded)):
         return given
+    if isinstance(given, (str, Path)) and not _holds_pictures(Path(given)):
+        return VideoFile(given, audio_track)
+    if audio_track is not None:
+        raise AvsegError(f"audio_track is {audio_track}, but only video files have sound tracks to choose among.")
     if isinstance(given, Recording):
         return Recorded(given)
     if isinstance(given, (str, Path)):
-        path = Path(given)
-        return Recorded(Recording.from_folder(path)) if _holds_pictures(path) else VideoFile(path)
+        return Recorded(Recording.from_folder(given))
     if isinstance(given, tuple) and len(given) == 2:
         if fps is None:
             raise AvsegError("frames without their rate: give it as fps, or give an avseg.Recording.")
@@ -183,11 +220,3 @@ def _holds_pictures(path: Path) -> bool:
     from avseg.inference.recording import listing
 
     return path.is_dir() and bool(listing(path)[0])
-
-
-def _sound_of(path: Path, stack: ExitStack, start: float, end: float | None) -> dict[str, Any]:
-    if start <= 0:
-        return {"audio_from": path}
-    part = Path(stack.enter_context(TemporaryDirectory())) / "sound.wav"
-    cut_sound(path, part, start, end)
-    return {"audio_from": part}

@@ -1,7 +1,7 @@
 """The sound around moments, read no further than they have come."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Hearing:
         return log_mel_at(self._held, [near])[0], loudness_at(self._held, near)
 
     def _begin(self, second: int) -> None:
-        self._pieces = self._open(second)
+        self._pieces = _in_seconds(self._open(second))
         self._held = np.zeros(0, dtype=np.float32)
         self._first = second * SAMPLE_RATE
         self._ended = False
@@ -95,6 +95,13 @@ class Hearing:
         if spent > 0:
             self._held = self._held[spent:].copy()
             self._first += spent
+
+
+def _in_seconds(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same sound in pieces of a second at most: what is held is copied for each moment."""
+    for piece in pieces:
+        for first in range(0, len(piece), SAMPLE_RATE):
+            yield piece[first : first + SAMPLE_RATE]
 
 
 def loudness_at(wave: np.ndarray, time: float) -> float:

@@ -1,6 +1,7 @@
 """The files that come of a segmented video: overlay, masks, COCO, scores and film strip, each written whole."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -11,8 +12,9 @@ import numpy as np
 from avseg.ahead import ahead
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.inference.footage import Footage
+from avseg.inference.footage import LATE, Footage, frames_of
 from avseg.media.video import VideoWriter
+from avseg.media.writer import MOST_FPS
 from avseg.render import overlay
 
 Masked = tuple[float, np.ndarray]
@@ -34,8 +36,9 @@ def write_overlay(
 ) -> None:
     """Write a stretch of footage at its own size and rate, with its sound and with masks drawn over it.
 
-    A mask holds until the next moment. Decoding, drawing and encoding run side by side; frames are decoded for this
-    alone, so that memory doesn't grow with the time between moments.
+    A mask holds until the next moment; a frame that is held beyond a moment comes again there, with the new mask, and
+    the last one stays as long as the stretch lasts. Decoding, drawing and encoding run side by side; frames are decoded
+    for this alone, so that memory doesn't grow with the time between moments.
 
     Args:
         path: The mp4.
@@ -48,9 +51,10 @@ def write_overlay(
     Raises:
         AvsegError: no frame begins in the stretch, or it can't be decoded or written.
     """
-    drawn = ahead(_drawn(ahead(footage.frames(start, end)), masks, progress))
+    last = footage.info.duration if end is None else min(end, footage.info.duration)
+    drawn = ahead(_drawn(ahead(frames_of(footage, start, end)), last, masks, progress))
     try:
-        with _opened_late(path, footage, start, end) as write:
+        with _opened_late(path, footage, start, end, last) as write:
             for time, frame in drawn:
                 write(frame, time)
     finally:
@@ -58,34 +62,47 @@ def write_overlay(
 
 
 def _drawn(
-    frames: Iterator[tuple[float, np.ndarray]], masks: Iterable[Masked], progress: Callable[[int], None] | None
+    frames: Iterator[tuple[float, np.ndarray]],
+    last: float,
+    masks: Iterable[Masked],
+    progress: Callable[[int], None] | None,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Every frame with the mask of the last moment before it."""
+    """Every frame with the mask of the last moment before it; again where the mask changes while the frame is held."""
     moments = iter(masks)
     mask: np.ndarray | None = None
+    held: np.ndarray | None = None
     done = 0
     upcoming = next(moments, None)
     try:
-        for time, frame in frames:
+        for time, frame in chain(frames, [(last, None), (math.inf, None)]):
             while upcoming is not None and upcoming[0] <= time + 1e-3:
-                mask, done = upcoming[1], done + 1
+                moment, found = upcoming
+                if held is not None and LATE < time - moment < math.inf and not _alike(found, mask):
+                    yield moment, _marked(held, found)
+                mask, done = found, done + 1
                 if progress is not None:
                     progress(done)
                 upcoming = next(moments, None)
-            yield time, frame if mask is None or not mask.any() else overlay(frame, mask)
-        for _ in moments if upcoming is None else chain([upcoming], moments):
-            done += 1
-            if progress is not None:
-                progress(done)
+            if frame is not None:
+                yield time, _marked(frame, mask)
+                held = frame
     finally:
         for stage in (frames, moments):
             if hasattr(stage, "close"):
                 stage.close()
 
 
+def _alike(mask: np.ndarray, other: np.ndarray | None) -> bool:
+    return not mask.any() if other is None else np.array_equal(mask, other)
+
+
+def _marked(frame: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    return frame if mask is None or not mask.any() else overlay(frame, mask)
+
+
 @contextmanager
 def _opened_late(
-    path: str | Path, footage: Footage, start: float, end: float | None
+    path: str | Path, footage: Footage, start: float, end: float | None, last: float
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Opens the video at its first frame, whose time its sound begins at."""
     opened: list[tuple[VideoWriter, float]] = []
@@ -94,15 +111,18 @@ def _opened_late(
 
         def write(frame: np.ndarray, time: float) -> None:
             if not opened:
-                sound = footage.sound(stack, time, end)
-                writer = VideoWriter(path, info.width, info.height, info.fps, **sound)
+                sound = footage.sound(time, end)
+                fps = min(info.fps, MOST_FPS)
+                writer = VideoWriter(path, info.width, info.height, fps, aspect=info.aspect, **sound)
                 opened.append((stack.enter_context(writer), time))
             writer, first = opened[0]
             writer.write(frame, time - first)
 
         yield write
-        if not opened:
-            last = info.duration if end is None else end
+        if opened:
+            writer, first = opened[0]
+            writer.hold_until(last - first)
+        else:
             raise AvsegError(f"{info.path} shows no new frame between {start:g} and {last:g} s: give a longer stretch.")
 
 

@@ -188,7 +188,7 @@ class Result:
 
         step = -(-len(self) // _STRIP)  # even steps, so that pictures stand above their times
         chosen = np.arange(0, len(self), step)
-        width, height = self.size
+        width, height = self.footage.info.display_size
         scale = min(1.0, _STRIP_SIDE / max(width, height))
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
         times = [float(time) for time in self.times[chosen]]

@@ -1,6 +1,7 @@
 """A model that is ready to run: a video in, the sounding objects' masks out, one moment at a time."""
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from itertools import islice
@@ -14,7 +15,7 @@ from avseg import models
 from avseg.ahead import ahead
 from avseg.data.clip import Batch
 from avseg.errors import AvsegError
-from avseg.inference.footage import Given
+from avseg.inference.footage import Footage, Given
 from avseg.inference.moments import Glimpse, Moment, Scored, View
 from avseg.inference.publish import push_to_hub
 from avseg.inference.result import Result, ScoreStore
@@ -88,6 +89,7 @@ class AVSegmenter:
         start: float = 0.0,
         end: float | None = None,
         smoothing: Smoothing | float | None = None,
+        audio_track: int | None = None,
     ) -> Iterator[Moment]:
         """Segment a video moment by moment, in order of time and in bounded memory.
 
@@ -106,12 +108,13 @@ class AVSegmenter:
             start: First moment, in seconds.
             end: Moments before this many seconds; None goes on to the last frame.
             smoothing: Seconds over which scores are averaged, or an `avseg.Smoothing`; None leaves them as they are.
+            audio_track: Which sound track of a video file is heard, counted from 0; None takes the default one.
 
         Raises:
-            AvsegError: not a video, no sound track, or a time span without frames.
+            AvsegError: not a video, no sound track or no such one, or a time span without frames.
         """
         how = Smoothing.of(smoothing)
-        return self._stream(open_source(source, fps, start, end), how)
+        return self._stream(open_source(source, fps, start, end, audio_track), how)
 
     def __call__(
         self,
@@ -121,6 +124,7 @@ class AVSegmenter:
         end: float | None = None,
         smoothing: Smoothing | float | None = None,
         progress: Callable[[int, int], None] | None = None,
+        audio_track: int | None = None,
     ) -> Result:
         """Segment a video and keep the scores: at the model's size, in a temporary file where they are many.
 
@@ -131,12 +135,13 @@ class AVSegmenter:
             end: See `stream`.
             smoothing: See `stream`.
             progress: Called with the moments done and (about) their total.
+            audio_track: See `stream`.
 
         Raises:
             AvsegError: as `stream`.
         """
         how = Smoothing.of(smoothing)
-        opened = open_source(source, fps, start, end)
+        opened = open_source(source, fps, start, end, audio_track)
         store = ScoreStore()
         for moment in self.scored(opened, how):
             store.add(moment)
@@ -179,13 +184,16 @@ class AVSegmenter:
     def _stream(self, source: Source, smoothing: Smoothing) -> Iterator[Moment]:
         view = self.view(source)
         told = 0
-        for scored in self.scored(source, smoothing, keep=True):
+        # Frames that wait for later scores would fill the memory: they are decoded once more.
+        again = smoothing.seconds > 0
+        moments = self.scored(source, smoothing, keep=not again)
+        for scored, frame in _with_frames(moments, source.footage) if again else ((m, m.frame) for m in moments):
             for note in source.notes[told:]:
                 warnings.warn(note, stacklevel=2)
             told = len(source.notes)
             full = view.enlarge(scored.score)
-            assert scored.frame is not None
-            yield Moment(scored.time, scored.frame, full, full >= self.threshold, scored.loudness)
+            assert frame is not None
+            yield Moment(scored.time, frame, full, full >= self.threshold, scored.loudness)
 
     def _scored(self, source: Source, keep: bool) -> Iterator[Scored]:
         length = max(1, self.model.config.frames_per_clip)
@@ -267,6 +275,19 @@ class AVSegmenter:
 def _check_threshold(threshold: float | None) -> None:
     if threshold is not None and not 0.0 < threshold < 1.0:
         raise AvsegError(f"threshold is {threshold}: give a probability between 0 and 1.")
+
+
+def _with_frames(moments: Iterator[Scored], footage: Footage) -> Iterator[tuple[Scored, np.ndarray]]:
+    """Moments with the frames that are shown then, decoded as they are asked for."""
+    met: deque[Scored] = deque()
+
+    def times() -> Iterator[float]:
+        for moment in moments:
+            met.append(moment)
+            yield moment.time
+
+    for frame in footage.shown(times()):
+        yield met.popleft(), frame
 
 
 def shipped_model() -> Path | None:

@@ -8,10 +8,11 @@ from itertools import chain
 import numpy as np
 
 from avseg.errors import AvsegError
-from avseg.inference.footage import Footage, Given, footage_of
+from avseg.inference.footage import Footage, Given, footage_of, frames_of
 from avseg.inference.hearing import Hearing
 from avseg.media.video import FramePair, VideoInfo
 
+_HELD = 0.2 + 1e-3  # seconds that a frame may stay and still have one moment, however many are asked for
 _SHORT_SOUND = 0.5  # seconds that a sound track may lack at its end without a word
 
 
@@ -55,21 +56,29 @@ class Source:
                 self.notes.append(text)
 
 
-def open_source(given: Given, fps: float | None, start: float = 0.0, end: float | None = None) -> Source:
+def open_source(
+    given: Given,
+    fps: float | None,
+    start: float = 0.0,
+    end: float | None = None,
+    audio_track: int | None = None,
+) -> Source:
     """Check footage and make a stretch of it ready to be walked through.
 
     Args:
         given: See `avseg.footage.footage_of`.
-        fps: Moments per second; None, or more than there are frames, takes every frame.
+        fps: Moments per second; None takes every frame, and so does more than there are frames, as long as none is held
+            for more than 0.2 s.
         start: First moment, in seconds.
         end: Moments before this many seconds; None goes on to the last frame.
+        audio_track: See `avseg.footage.footage_of`.
 
     Raises:
         AvsegError: nothing that can be segmented, cut off before ``end``, no sound, or a stretch without frames.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise AvsegError(f"fps is {fps}: give a number of moments per second above 0.")
-    footage = footage_of(given, fps)
+    footage = footage_of(given, fps, audio_track)
     info = footage.info
     name = info.path
     if not info.has_audio:
@@ -88,14 +97,14 @@ def open_source(given: Given, fps: float | None, start: float = 0.0, end: float 
         )
     hearing = footage.hearing(start)
     last = info.duration if end is None else min(end, info.duration)
-    every = fps is None or fps >= info.fps * (1 - 1e-9)
+    every = fps is None or (fps >= info.fps * (1 - 1e-9) and info.longest <= _HELD)
     pairs = _every_pair(footage, start, end) if every else footage.pairs(fps or info.fps, start, end)
     first, second = next(pairs, None), next(pairs, None)
     if first is None:
         raise AvsegError(f"{name} shows no new frame between {start:g} and {last:g} s: give a longer stretch.")
     moments = max(1, math.ceil((last - start) * (info.fps if every or fps is None else fps) - 1e-6))
     start_again = [pair for pair in (first, second) if pair is not None]
-    source = Source(footage, chain(start_again, pairs), hearing, start, last, end, moments)
+    source = Source(footage, chain(start_again, pairs), hearing, start, last, end, moments, list(info.notes))
     if first.neighbour is None:
         source.notes.append(f"{name} has a single frame: nothing moves in it.")
     return source
@@ -105,7 +114,7 @@ def _every_pair(footage: Footage, start: float, end: float | None) -> Iterator[F
     """Every frame that begins in ``[start, end)`` with the next one; the last of the video with the one before."""
     before: tuple[float, np.ndarray] | None = None
     shown: tuple[float, np.ndarray] | None = None
-    for time, frame in footage.frames(start, None):
+    for time, frame in frames_of(footage, start, None):
         if shown is not None:
             yield FramePair(shown[0], shown[1], frame, time - shown[0])
         if end is not None and time >= end:

@@ -82,6 +82,7 @@ def segment_video(
     save: Iterable[str] = SAVE,
     smoothing: Smoothing | float | None = None,
     name: str | None = None,
+    audio_track: int | None = None,
 ) -> SegmentReport:
     """Segment a video and write what was found: one path in, finished files out.
 
@@ -106,6 +107,7 @@ def segment_video(
         save: Any of ``video``, ``masks``, ``coco``, ``npz`` and ``strip``.
         smoothing: See `AVSegmenter.stream`.
         name: NAME; the video's own without its ending if not given.
+        audio_track: Which sound track of a video file is heard and kept, counted from 0; the default one if not given.
 
     Raises:
         AvsegError: see `AVSegmenter.stream`; or the overlay would replace the video itself, or what stands there is
@@ -114,7 +116,7 @@ def segment_video(
     began = clock.monotonic()
     kinds = kinds_of(save)
     how = Smoothing.of(smoothing)
-    footage = footage_of(path, fps)
+    footage = footage_of(path, fps, audio_track)
     source_path = footage.info.path
     outputs = Outputs(Path(out_dir), name or output_name(source_path))
     options: dict[str, Any] = {
@@ -123,6 +125,7 @@ def segment_video(
         "end": end,
         "smoothing": how.seconds,
         "hysteresis": how.margin,
+        "audio_track": audio_track,
     }
     outputs.check(kinds, footage)
     missing = kinds if overwrite else outputs.missing(kinds, footage, options)

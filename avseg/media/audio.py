@@ -3,14 +3,15 @@
 import wave as wave_file
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.media.resample import Resampler, resample
-from avseg.media.sound import iter_sound
+from avseg.media.mix import Mixer, resample
+from avseg.media.sound import check_form, iter_sound
 
 SAMPLE_RATE = 16_000
 """Samples per second that VGGish's front end works at."""
@@ -26,8 +27,8 @@ _FRAMES = 96
 _LOG_OFFSET = 0.01
 
 
-def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Sound of an audio or video file: channels averaged, then resampled.
+def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, track: int | None = None) -> np.ndarray:
+    """Sound of an audio or video file: mixed down to one channel, then resampled (see `avseg.media.mix.Mixer`).
 
     In a file with pictures sample ``i`` is heard ``i / sample_rate`` seconds after the first picture: silence is
     put in front of a track that starts later, and what sounds before the first picture is dropped.
@@ -35,21 +36,25 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     Args:
         path: any file that PyAV reads.
         sample_rate: wanted samples per second.
+        track: which sound track, counted from 0; the default one if not given.
 
     Returns:
         ``(n,)`` float32 in [−1, 1].
 
     Raises:
-        AvsegError: the file is missing, unreadable, without a sound track, or nothing of the track can be decoded.
+        AvsegError: the file is missing, unreadable, without a (or that) sound track, its sound states an impossible
+            form, or nothing of it can be decoded.
     """
-    pieces = list(iter_audio(path, sample_rate))
+    pieces = list(iter_audio(path, sample_rate, track=track))
     sound = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
     if len(sound) == 0:
         raise AvsegError(f"{path} has a sound track without any sound that can be decoded: copy or convert it again.")
     return sound
 
 
-def iter_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, start: int = 0) -> Iterator[np.ndarray]:
+def iter_audio(
+    path: str | Path, sample_rate: int = SAMPLE_RATE, start: int = 0, track: int | None = None
+) -> Iterator[np.ndarray]:
     """The same piece by piece, from a whole second on: `load_audio`'s samples from ``start * sample_rate`` on.
 
     After a jump into the file the first hundredth of a second may differ, since what came before isn't known.
@@ -58,6 +63,7 @@ def iter_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, start: int = 0)
         path: any file that PyAV reads.
         sample_rate: wanted samples per second.
         start: seconds after the first picture.
+        track: as in `load_audio`.
 
     Yields:
         ``(n,)`` float32 in [−1, 1]; nothing where the sound ends before ``start``.
@@ -65,16 +71,11 @@ def iter_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, start: int = 0)
     Raises:
         AvsegError: the file is missing, unreadable, or without a sound track.
     """
-    resampler: Resampler | None = None
-    rate = 0
-    for block in iter_sound(path, start):
-        if resampler is None or block.rate != rate:
-            if resampler is not None:
-                yield _clipped(resampler.finish())
-            resampler, rate = Resampler(block.rate, sample_rate), block.rate
-        yield _clipped(resampler.push(block.samples.mean(axis=0, dtype=np.float64)))
-    if resampler is not None:
-        yield _clipped(resampler.finish())
+    mixer = Mixer(sample_rate)
+    made = (mixer.push(block.samples, block.rate, block.layout) for block in iter_sound(path, start, track))
+    for samples in chain(made, (mixer.finish() for _ in range(1))):
+        if samples.shape[1]:
+            yield np.clip(samples[0], -1, 1)
 
 
 def log_mel_examples(wave: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -176,7 +177,7 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
         ``(n,)``, or ``(n, channels)`` for more than one channel, float32 in [−1, 1); and the samples per second.
 
     Raises:
-        AvsegError: the file is missing, or isn't a 16-bit PCM WAV file.
+        AvsegError: the file is missing, isn't a 16-bit PCM WAV file, or states an impossible form.
     """
     try:
         with wave_file.open(str(path), "rb") as file:
@@ -186,16 +187,13 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
         raise AvsegError(f"{path} can't be read ({error.strerror}): check the path.") from None
     except (wave_file.Error, EOFError, RuntimeError):  # the last from chunks that reach beyond each other
         raise AvsegError(f"{path} isn't a WAV file of 16-bit PCM: convert it.") from None
+    check_form(path, rate, channels)
     if width != 2:
         raise AvsegError(f"{path} has {8 * width}-bit samples: convert it to 16-bit PCM.")
     # A file that was cut off may end within a sample.
     values = np.frombuffer(data[: len(data) // (2 * channels) * 2 * channels], dtype="<i2")
     sound = values.astype(np.float32) / 2**15
     return (sound if channels == 1 else sound.reshape(-1, channels)), rate
-
-
-def _clipped(samples: np.ndarray) -> np.ndarray:
-    return np.clip(samples.astype(np.float32), -1, 1)
 
 
 def _example_count(samples: int) -> int:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,17 @@ _NOT_MEDIA = frozenset(
     {"concat", "dash", "hls", "imf", "image2", "image2pipe", "sdp", "rtp", "rtsp", "sap", "tty", "bin", "ffmetadata"}
     | {"lavfi", "vapoursynth", "avisynth", "idf", "xbin", "adf", "txd"}
 )
+
+
+# Formats of packets one after the other: joined files (`cat a.ts b.ts`) are read on, with the second one's time stamps.
+_RESTARTED = frozenset({"mpegts", "mpeg", "matroska", "webm", "flv", "ogg", "asf", "nut"})
+# Seconds that time stamps may lie behind an earlier one: of decoding, which rise, and of showing, which needn't.
+_SLIP, _REORDERED = Fraction(1, 4), Fraction(1)
+# So many packets in a row must agree that the clock was set anew: a single one is damage.
+_AGREED = 3
+
+LONGEST_PAUSE = 3600
+"""Seconds that a picture may stay; a time stamp further ahead is damage: believing it would mean waiting for ever."""
 
 
 class MediaWarning(UserWarning):
@@ -67,50 +79,114 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
 
 
 def find_video(container: InputContainer, path: Path) -> VideoStream:
-    """The first picture track that is no cover picture, with a decoder.
+    """The picture track with a decoder that the file calls its default one, or else the first; no cover picture.
 
     Raises:
         AvsegError: there is none.
     """
-    for stream in container.streams.video:
-        if _is_cover(stream):
-            continue
-        if stream.codec_context is None:
-            raise AvsegError(f"{path} has a picture track that can't be decoded here: convert it to H.264 mp4.")
-        return stream
-    raise AvsegError(f"{path} has no picture track: name a video.")
+    tracks = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not tracks:
+        raise AvsegError(f"{path} has no picture track: name a video.")
+    decodable = [stream for stream in tracks if stream.codec_context is not None]
+    if not decodable:
+        raise AvsegError(f"{path} has a picture track that can't be decoded here: convert it to H.264 mp4.")
+    return next((stream for stream in decodable if stream.disposition & Disposition.default), decodable[0])
 
 
-def find_audio(container: InputContainer) -> AudioStream | None:
-    """The first sound track with a decoder, or None."""
-    for stream in container.streams.audio:
-        if stream.codec_context is not None and stream.codec_context.sample_rate > 0:
-            return stream
-    return None
+def find_audio(container: InputContainer, track: int | None = None) -> AudioStream | None:
+    """A sound track: the default one among those that can be decoded, or None; or the one that is asked for.
+
+    Args:
+        container: An open file.
+        track: Its number among the sound tracks, counted from 0.
+
+    Raises:
+        AvsegError: there is no such track, or none that can be decoded.
+    """
+    streams = list(container.streams.audio)
+    if track is not None:
+        if 0 <= track < len(streams) and streams[track].codec_context is not None:
+            return streams[track]
+        name = container.name.removeprefix("file:")
+        tracks = ", ".join(f"{number} ({_describe(stream)})" for number, stream in enumerate(streams)) or "none"
+        raise AvsegError(f"{name} has no sound track {track} that can be decoded: choose among {tracks}.")
+    # The rate of a track that begins late isn't known yet.
+    usable = [stream for stream in streams if stream.codec_context is not None]
+    usable.sort(key=lambda stream: (not stream.codec_context.sample_rate, not stream.disposition & Disposition.default))
+    return usable[0] if usable else None
+
+
+def _describe(stream: AudioStream) -> str:
+    context = stream.codec_context
+    if context is None:
+        return "unknown"
+    words = [context.name, context.layout.name, stream.language or ""]
+    words.append("default" if stream.disposition & Disposition.default else "")
+    return ", ".join(word for word in words if word)
 
 
 def packets(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> Iterator[Packet]:
     """Packets of one track in file order, then the empty packet that empties the decoder.
 
-    Where the file breaks off the packets end, with a :class:`MediaWarning`.
+    They end before packets whose time stamps start anew (`timeline`): all tracks at the same byte of the file. Where
+    the file breaks off they end with a :class:`MediaWarning`.
     """
+    end = None if _RESTARTED.isdisjoint(container.format.name.split(",")) else timeline(path).next_part
+    flush = Packet()
+    flush.stream = stream
     while True:
         try:
-            yield from container.demux(stream)
+            for packet in container.demux(stream):
+                if end is not None and packet.pos is not None and packet.pos >= end:
+                    break
+                if packet.size or packet.pts is None:
+                    yield packet  # one without content, such as Theora's for a repeated picture, would end decoding
+                if not packet.size and packet.pts is None:
+                    return
         except IndexError:
             # In a damaged file a track can turn up that wasn't there at the beginning; its packet is passed over.
             continue
         except FFmpegError as error:
             warn(path, f"the file is damaged and was read only in part ({error.strerror}).")
-            flush = Packet()
-            flush.stream = stream
-            yield flush
+        yield flush
         return
 
 
 def decode(packet: Packet) -> list[Any]:
     """Frames that a packet completes; an :class:`av.error.FFmpegError` for one that is damaged."""
     return packet.decode()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where a file's tracks begin and end, as its packets say: headers are wrong about it too often.
+
+    Attributes:
+        stamps: moments of the pictures in order, seconds on the file's own clock; empty where the file has none.
+        last: seconds that the last picture stays by itself; 0 where the file doesn't say.
+        pictures: number of pictures.
+        sound_end: where the sound track ends on that clock; None without one.
+        end: where the last packet of any track ends on that clock.
+        next_part: the byte at which another recording begins, whose time stamps start anew; None in an ordinary file.
+    """
+
+    stamps: tuple[Fraction, ...]
+    last: Fraction
+    pictures: int
+    sound_end: Fraction | None
+    end: Fraction
+    next_part: int | None
+
+
+def timeline(path: str | Path) -> Timeline:
+    """Where a file's tracks begin and end; its packets are read once (about a second for an hour), nothing is decoded.
+
+    Raises:
+        AvsegError: as `open_media`.
+    """
+    path = Path(path)
+    state = path.stat() if path.is_file() else None
+    return _timeline(path, *((state.st_size, state.st_mtime_ns) if state else (0, 0)))
 
 
 def first_picture_time(path: str | Path) -> Fraction | None:
@@ -150,6 +226,94 @@ def is_stamped(container: InputContainer, stream: VideoStream) -> bool:
 def frame_time(frame: Any) -> Fraction | None:
     """A decoded frame's moment on the file's own clock, in seconds; None where the file doesn't say."""
     return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+
+
+@lru_cache(maxsize=32)
+def _timeline(path: Path, size: int, changed: int) -> Timeline:
+    with open_media(path) as container:
+        try:
+            seen: VideoStream | None = find_video(container, path)
+        except AvsegError:
+            seen = None
+        heard = find_audio(container)
+        tracks = {stream.index: _Track(stream.time_base) for stream in container.streams}
+        for packet in _all_packets(container):
+            if packet.stream_index in tracks:
+                tracks[packet.stream_index].add(packet)
+        pictures = _Track(None) if seen is None else tracks[seen.index]
+        sound = _Track(None) if heard is None else tracks[heard.index]
+        restarts = not _RESTARTED.isdisjoint(container.format.name.split(","))
+    parts = [track.next_part for track in (pictures, sound) if restarts and track.next_part is not None]
+    stamps = sorted(pictures.stays)
+    return Timeline(
+        tuple(stamp * pictures.tick for stamp in stamps),
+        min(pictures.stays[stamps[-1]] * pictures.tick, Fraction(LONGEST_PAUSE)) if stamps else Fraction(0),
+        pictures.count,
+        sound.end,
+        max((track.end for track in tracks.values() if track.end is not None), default=Fraction(0)),
+        min(parts, default=None),
+    )
+
+
+class _Track:
+    """One track's packets on their way past, counted in its own ticks."""
+
+    def __init__(self, tick: Fraction | None) -> None:
+        self.tick = tick or Fraction(1)
+        self.stays: dict[int, int] = {}  # how long each packet lasts, by its time
+        self.count = 0
+        self.next_part: int | None = None
+        self._strays: list[Packet] = []
+        self._latest: dict[bool, int] = {}  # with and without a time of decoding: in Matroska the first ones lack it
+        self._slip, self._reordered = int(_SLIP / self.tick), int(_REORDERED / self.tick)
+        self._ahead = int(LONGEST_PAUSE / self.tick)
+
+    @property
+    def end(self) -> Fraction | None:
+        """Where the last packet ends."""
+        return max(time + stay for time, stay in self.stays.items()) * self.tick if self.stays else None
+
+    def add(self, packet: Packet) -> None:
+        if self.next_part is not None or packet.is_discard:
+            return
+        shown = packet.dts if packet.pts is None else packet.pts
+        if shown is None:
+            self.count += packet.size > 0
+            return
+        slack = self._reordered if packet.dts is None else self._slip
+        order = shown if packet.dts is None else min(shown, packet.dts)
+        latest = self._latest.get(packet.dts is None, order)
+        if latest - slack <= order <= latest + self._ahead:
+            self._strays.clear()
+            self._latest[packet.dts is None] = max(order, latest)
+            self.count += 1
+            self.stays[shown] = max(0, packet.duration or 0)
+            return
+        self._strays.append(packet)
+        if len(self._strays) < _AGREED:
+            return
+        strays, self._strays = self._strays, []
+        if self.count >= _AGREED:
+            self.next_part = next((stray.pos for stray in strays if stray.pos is not None), None)
+            return
+        # The first ones were off, as where a transport stream counts from just below 0.
+        self.count = 0
+        self.stays.clear()
+        self._latest.clear()
+        for stray in strays:
+            self.add(stray)
+
+
+def _all_packets(container: InputContainer) -> Iterator[Packet]:
+    """Packets of all tracks, as far as the file can be read."""
+    while True:
+        try:
+            yield from container.demux()
+        except IndexError:
+            continue
+        except FFmpegError:
+            pass
+        return
 
 
 @lru_cache(maxsize=1)

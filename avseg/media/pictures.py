@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +16,21 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
-from avseg.media.container import decode, find_video, frame_time, is_stamped, open_media, packets, warn
+from avseg.media.colours import ToRGB, wide_colours
+from avseg.media.container import (
+    LONGEST_PAUSE,
+    decode,
+    find_video,
+    frame_time,
+    is_stamped,
+    open_media,
+    packets,
+    warn,
+)
+from avseg.media.intact import intact_until
 from avseg.media.resize import resize
 
 # How far ahead a moment must lie before it is worth jumping there in a file that doesn't list its key frames.
@@ -28,10 +39,12 @@ _PATIENCE = 2.0
 _NOT_SEEKABLE = frozenset({"mpeg"})
 # Seconds that a time stamp may lie behind the one before and still be a slip; further back another recording begins.
 _BACKWARDS = 1.0
-# Seconds that a picture may stay; a time stamp further ahead is damage, and believing it would mean waiting for ever.
-_LONGEST_PAUSE = 3600.0
-# A picture track may end this much before the stated end without the file being called cut off.
-_MISSING = 0.5
+# Larger pictures aren't decoded: a header of a few bytes could ask for all memory.
+_MOST_PIXELS = 2**26
+# Pictures per second; more come from damage.
+_MOST_PICTURES = 1_000_000
+# Pixels further from square than this come from damage.
+_LONGEST_PIXEL = 8
 
 
 class Picture:
@@ -39,40 +52,72 @@ class Picture:
 
     Attributes:
         time: seconds from the file's first picture.
-        duration: seconds that it stays, as far as the file says; otherwise 0.
     """
 
     def __init__(
-        self,
-        frame: VideoFrame,
-        time: float,
-        size: tuple[int, int] | None = None,
-        converter: VideoReformatter | None = None,
+        self, frame: VideoFrame, time: float, convert: ToRGB, form: Form, size: tuple[int, int] | None
     ) -> None:
         self.time = time
-        self.duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
         self._frame = frame
+        self._convert = convert
+        self._form = form
         self._size = size
-        self._converter = converter
         self._small: np.ndarray | None = None
 
     def rgb(self) -> np.ndarray:
         """``(H, W, 3)`` uint8 as displayed. The array belongs to the caller."""
         if self._size is None:
-            return upright(self._frame, self._converter)
+            return self._form.fit(upright(self._frame, self._convert))
         if self._small is None:
-            self._small = resize(upright(self._frame, self._converter), self._size)
+            self._small = resize(self._form.fit(upright(self._frame, self._convert)), self._size)
         return self._small.copy()
 
 
-def upright(frame: VideoFrame, converter: VideoReformatter | None = None) -> np.ndarray:
+@dataclass(frozen=True)
+class Form:
+    """What every picture of a track is shown as: the form of its first one.
+
+    Attributes:
+        width: pixels, as displayed: after the file's rotation.
+        height: the same.
+        aspect: width of a pixel over its height.
+    """
+
+    width: int
+    height: int
+    aspect: Fraction
+
+    @classmethod
+    def of(cls, frame: VideoFrame, stream: VideoStream) -> Form:
+        """A frame's own."""
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        if not Fraction(1, _LONGEST_PIXEL) <= aspect <= _LONGEST_PIXEL:
+            aspect = Fraction(1)
+        if _display_matrix(frame)[0] == 0:
+            return cls(frame.height, frame.width, 1 / aspect)
+        return cls(frame.width, frame.height, aspect)
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """A picture of another shape, within this one and between black bars; pixels are taken to be alike."""
+        height, width = image.shape[:2]
+        if (width, height) == (self.width, self.height):
+            return image
+        scale = min(self.width / width, self.height / height)
+        small = resize(image, (max(1, round(width * scale)), max(1, round(height * scale))))
+        fitted = np.zeros((self.height, self.width, 3), dtype=np.uint8)
+        top, left = (self.height - small.shape[0]) // 2, (self.width - small.shape[1]) // 2
+        fitted[top : top + small.shape[0], left : left + small.shape[1]] = small
+        return fitted
+
+
+def upright(frame: VideoFrame, convert: ToRGB | None = None) -> np.ndarray:
     """``(H, W, 3)`` uint8 RGB, turned and mirrored as the file asks for.
 
     Args:
         frame: as decoded.
-        converter: what earlier frames of the file were converted with: setting one up costs more than its work.
+        convert: what earlier frames of the file were converted with.
     """
-    rgb = _rgb(frame, converter or VideoReformatter())
+    rgb = (convert or ToRGB())(frame)
     a, b, c, d = _display_matrix(frame)
     if (a, b, c, d) == (1, 0, 0, 1):
         return rgb
@@ -108,16 +153,17 @@ class PictureReader:
         self._container: InputContainer
         self.stream: VideoStream
         self._waiting: list[Picture] = []
-        self._converter = VideoReformatter()
+        self._convert = ToRGB()
+        self._form: Form | None = None
         self._skimmed_to = float("-inf")
         self.skipped = False
+        self.colours: str | None = None  # where an SDR screen can't show them as they are
         try:
             self.restart()
             first = next(self._pictures, None)
             if first is None:
                 raise AvsegError(f"{self.path} has no picture that can be decoded: copy or convert it again.")
             self.first = first
-            self._size = size or (first.rgb().shape[1], first.rgb().shape[0])
             self._waiting = [first]
             self._seekable = (
                 self._stamped
@@ -156,8 +202,9 @@ class PictureReader:
 
     @property
     def frame_rate(self) -> float:
-        """Pictures per second, on average, as the file says; 25 where it doesn't."""
-        return float(self.stream.average_rate or self.stream.guessed_rate or 25)
+        """Pictures per second, on average, as the file says; 25 where it says nothing that can be."""
+        rate = self.stream.average_rate or self.stream.guessed_rate or 0
+        return float(rate) if 1 / LONGEST_PAUSE <= rate <= _MOST_PICTURES else 25.0
 
     @property
     def stated_duration(self) -> float | None:
@@ -185,6 +232,17 @@ class PictureReader:
             return float(Fraction(start + self._container.duration, 1_000_000) - (self._origin or 0))
         return None
 
+    @property
+    def form(self) -> Form:
+        """That of the first picture."""
+        assert self._form is not None
+        return self._form
+
+    @property
+    def origin(self) -> Fraction | None:
+        """The first picture's moment on the file's own clock, in seconds; None where that has no say."""
+        return None if self._counted or not self._stamped else self._origin
+
     def restart(self) -> None:
         """Go back to the first picture."""
         self._stack.close()
@@ -193,6 +251,7 @@ class PictureReader:
         self._skipping = "DEFAULT"
         if self._threads:
             self.stream.thread_type = "AUTO"
+        self.stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
         self._counted = not is_stamped(self._container, self.stream)
         self._begin(at_start=True)
 
@@ -307,7 +366,7 @@ class PictureReader:
             return None
         if frame.is_corrupt:
             self._warn("picture", f"the picture at {time:.2f} s is damaged.")
-        if self._last is not None and time - self._last > _LONGEST_PAUSE:
+        if self._last is not None and time - self._last > LONGEST_PAUSE:
             self._warn("pause", f"a time stamp after {self._last:.2f} s can't be right; its picture was left out.")
             return None
         if self._last is not None and time <= self._last:
@@ -316,7 +375,15 @@ class PictureReader:
                 return None
             time = self._last + 0.5 / self.frame_rate
         self._last = time
-        return Picture(frame, time, self._size, self._converter)
+        return Picture(frame, time, self._convert, self._form_of(frame), self._size)
+
+    def _form_of(self, frame: VideoFrame) -> Form:
+        form = Form.of(frame, self.stream)
+        if self._form is None:
+            self._form, self.colours = form, wide_colours(frame)
+        if (form.width, form.height) != (self.form.width, self.form.height):
+            self._warn("form", f"its pictures change to {form.width}×{form.height} pixels; they get black bars.")
+        return self.form
 
     def _time_of(self, frame: VideoFrame) -> float | None:
         """Seconds from the first picture; None right after a jump to a picture without a time stamp."""
@@ -334,23 +401,16 @@ class PictureReader:
         return 0.0 if self._at_start else None
 
     def _check_end(self) -> None:
-        if self._last is None or self.stated_duration is None:
+        stated = self.stated_end
+        if self._last is None or stated is None or intact_until(self.path) is None:
             return
-        end, stated = self._last + 1 / self.frame_rate, self.stated_end
-        if stated is not None and stated - end > _MISSING:
-            self._warn("end", f"its pictures end at {end:.1f} s instead of {stated:.1f} s: the file is cut off.")
+        end = self._last + 1 / self.frame_rate
+        self._warn("end", f"its pictures end at {end:.1f} s instead of {stated:.1f} s: the file is cut off.")
 
     def _warn(self, kind: str, text: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
             warn(self.path, text)
-
-
-def _rgb(frame: VideoFrame, converter: VideoReformatter) -> np.ndarray:
-    converted = converter.reformat(frame, format="rgb24")
-    plane = converted.planes[0]
-    rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[: converted.height]  # type: ignore[call-overload]
-    return np.array(rows[:, : 3 * converted.width]).reshape(converted.height, converted.width, 3)
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:

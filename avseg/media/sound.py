@@ -1,8 +1,10 @@
 """The sound track of a file, decoded piece by piece on the clock of its pictures."""
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,36 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.filter import Graph
 
 from avseg.errors import AvsegError
-from avseg.media.container import decode, find_audio, first_picture_time, frame_time, open_media, packets, warn
+from avseg.media.container import (
+    decode,
+    find_audio,
+    first_picture_time,
+    frame_time,
+    open_media,
+    packets,
+    timeline,
+    warn,
+)
+from avseg.media.mix import graph, pulled
 
-# Time stamps that are off by less than this are jitter: many containers round them, none by a tenth of a second.
-_TOLERANCE = 0.1
-# Time stamps that jump further than this are wrong; filling such a gap with silence could fill the memory.
+MOST_CHANNELS = 64
+"""Channels of one sound track that are believed."""
+
+RATES = range(1_000, 1_000_001)
+"""Samples per second that are believed."""
+
+TOLERANCE = Fraction(1, 1000)
+"""Seconds by which a time stamp may be off: containers round, to a millisecond at the coarsest."""
+
+# Blocks after a gap that must be late as well: one time stamp that is off by itself is jitter or wrong.
+_WITNESSES = 8
+# Where nothing says how long the file is, time stamps that jump further than this are wrong.
 _LONGEST_GAP = 600
+# Beyond this many times full scale a sample is no sound.
+_LOUDEST = 16.0
 # Formats that find a moment of the sound track reliably; in others all that comes before it is decoded.
 _SEEKABLE = frozenset({"mp4", "matroska", "wav"})
 # Seconds before the wanted moment from which sound is decoded after a jump: decoders need a little to get going.
@@ -29,87 +53,197 @@ class SoundBlock:
     """A stretch of sound that follows the one before without a gap.
 
     Attributes:
-        samples: ``(channels, n)`` float32.
+        samples: ``(channels, n)`` float32, finite, full scale is 1.
         rate: samples per second.
+        layout: FFmpeg's name of the channels; empty for the usual one of their number.
     """
 
     samples: np.ndarray
     rate: int
+    layout: str = ""
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long it sounds."""
+        return Fraction(self.samples.shape[1], self.rate)
+
+    def between(self, first: int, last: int | None = None) -> "SoundBlock":
+        """Some of its samples."""
+        return replace(self, samples=self.samples[:, first:last])
 
 
-def iter_sound(path: str | Path, start: int = 0) -> Iterator[SoundBlock]:
-    """Decode the first sound track from the moment of the first picture on, or from ``start`` seconds after it.
+def check_form(path: str | Path, rate: int, channels: int) -> None:
+    """Refuse sound that can't be meant: it would be heard as silence, or need hours.
+
+    Raises:
+        AvsegError: a number of channels or of samples per second that no sound has.
+    """
+    if channels > MOST_CHANNELS:
+        raise AvsegError(f"{path} says that its sound has {channels} channels: copy it again, or convert it to stereo.")
+    if rate not in RATES:
+        raise AvsegError(
+            f"{path} says that its sound has {rate} samples a second: copy it again, or convert it to 48,000."
+        )
+
+
+def iter_sound(path: str | Path, start: int = 0, track: int | None = None) -> Iterator[SoundBlock]:
+    """Decode a sound track from the moment of the first picture on, or from ``start`` seconds after it.
 
     Sound from before the first picture is dropped; where there is none yet, or none for a while, silence stands in, so
     that sample ``i`` is heard at ``i / rate`` seconds after the first picture. A file without pictures starts at its
-    first sample. Damaged packets are skipped with a :class:`avseg.media.container.MediaWarning`.
+    first sample. Damaged packets are skipped, samples that are no sound silenced or clipped, both with a
+    :class:`avseg.media.container.MediaWarning`.
 
     Args:
         path: any file with sound.
         start: the first sample's whole second; nothing is given of a track that ends before it.
+        track: which sound track, counted from 0; the default one if not given.
 
     Raises:
-        AvsegError: the file is missing or unreadable, or has no sound track.
+        AvsegError: the file is missing or unreadable, has no sound track or no such one, or one of impossible form.
     """
     path = Path(path)
     origin = first_picture_time(path)
     with open_media(path) as container:
-        stream = find_audio(container)
+        stream = find_audio(container, track)
         if stream is None:
             raise AvsegError(f"{path} has no sound track: name a file with sound.")
+        check_stream(path, stream)
         jumped = _jump(container, stream, origin, start)
         if jumped and origin is None:
             origin = (stream.start_time or 0) * (stream.time_base or Fraction(1))
-        timeline = _Timeline(origin, _stated_end(container), start if jumped else 0)
+        timeline = _Timeline(path, origin, _stated_end(container), start if jumped else 0)
         unwanted = Fraction(0 if jumped else start)  # seconds
-        damaged = False
-        for packet in packets(container, stream, path):
-            try:
-                frames = decode(packet)
-            except FFmpegError:
-                if not damaged:
-                    warn(path, "damaged packets of its sound track were skipped.")
-                damaged = True
-                continue
-            for frame in frames:
-                for block in timeline.place(frame):
-                    spent = min(block.samples.shape[1], round(unwanted * block.rate))
-                    unwanted -= Fraction(spent, block.rate)
-                    if spent < block.samples.shape[1]:
-                        yield SoundBlock(block.samples[:, spent:], block.rate) if spent else block
+        for block in timeline.placed(_decoded(container, stream, path)):
+            spent = min(block.samples.shape[1], round(unwanted * block.rate))
+            unwanted -= Fraction(spent, block.rate)
+            if spent < block.samples.shape[1]:
+                yield block.between(spent) if spent else block
+
+
+def _decoded(
+    container: InputContainer, stream: AudioStream, path: Path
+) -> Iterator[tuple[SoundBlock, Fraction | None]]:
+    """The track's frames as floats, each with its time on the file's own clock."""
+    floats = _Floats()
+    damaged = wild = False
+    for packet in packets(container, stream, path):
+        try:
+            frames = decode(packet)
+            blocks = [(floats.of(frame), frame_time(frame)) for frame in frames if frame.samples]
+        except (FFmpegError, ValueError):
+            if not damaged:
+                warn(path, "damaged packets of its sound track were skipped.")
+            damaged = True
+            continue
+        for block, time in blocks:
+            tame = _tame(block.samples)
+            if tame is not block.samples and not wild:
+                warn(path, "samples of its sound are not finite or far too loud: they were silenced or clipped.")
+                wild = True
+            yield replace(block, samples=tame), time
+
+
+class _Floats:
+    """Decoded frames as floats. PyAV reads beyond the end of planar frames of eight channels, so they are packed."""
+
+    def __init__(self) -> None:
+        self._form: tuple[str, str, int] | None = None
+        self._graph: Graph | None = None
+
+    def of(self, frame: Any) -> SoundBlock:
+        """
+        Raises:
+            ValueError: samples of impossible form, as a damaged packet may state.
+        """
+        rate, layout, channels = frame.sample_rate, frame.layout.name, frame.layout.nb_channels
+        form = (frame.format.name, layout, rate)
+        if form != self._form:
+            if rate not in RATES or not 0 < channels <= MOST_CHANNELS:
+                raise ValueError(f"{channels} channels of {rate} samples a second")
+            self._graph = graph(rate, form[0], layout, [("aformat", "sample_fmts=flt")])
+            self._form = form
+        assert self._graph is not None
+        time, frame.pts = frame.pts, None
+        self._graph.push(frame)
+        frame.pts = time
+        packed = pulled(self._graph)
+        assert packed is not None
+        return SoundBlock(packed.to_ndarray().reshape(-1, channels).T, rate, layout)
 
 
 class _Timeline:
-    """Puts decoded frames where their time stamps say, by inserting silence or dropping samples."""
+    """Puts decoded blocks where their time stamps say, by inserting silence or dropping samples."""
 
-    def __init__(self, origin: Fraction | None, latest: Fraction, start: int = 0) -> None:
+    def __init__(self, path: Path, origin: Fraction | None, stated_end: Fraction | None, start: int = 0) -> None:
+        self._path = path
         self._origin = origin
-        self._latest = latest  # no sound can begin later than this on the file's own clock
+        self._stated_end = stated_end
+        self._pictures_end: Fraction | None = None
         self._end = Fraction(start)  # seconds from the origin to the end of what was placed
         self._started = False
+        self._waiting: deque[tuple[SoundBlock, Fraction | None]] = deque()
 
-    def place(self, frame: Any) -> Iterator[SoundBlock]:
-        samples, rate = _as_float(frame), frame.sample_rate
-        if samples.shape[1] == 0 or rate < 1:
-            return
-        time = frame_time(frame)
-        if self._origin is None:
-            self._origin = time or Fraction(0)
-        gap = Fraction(0) if time is None else time - self._origin - self._end
-        wrong = abs(gap) > _LONGEST_GAP or (time is not None and gap > 0 and time > self._latest)
-        # The first sample is put exactly where it belongs, the others only when they are clearly elsewhere.
-        if wrong or (self._started and abs(gap) < _TOLERANCE):
-            gap = Fraction(0)
-        shift = round(gap * rate)
-        if shift > 0:
-            for start in range(0, shift, rate):
-                yield SoundBlock(np.zeros((len(samples), min(rate, shift - start)), dtype=np.float32), rate)
-        elif shift < 0:
-            samples = samples[:, -shift:]
-        self._end += Fraction(max(shift, 0) + samples.shape[1], rate)
-        if samples.shape[1]:
+    def placed(self, blocks: Iterator[tuple[SoundBlock, Fraction | None]]) -> Iterator[SoundBlock]:
+        for block, time in blocks:
+            if self._origin is None:
+                self._origin = time or Fraction(0)
+            self._waiting.append((block, time))
+            if len(self._waiting) > _WITNESSES:
+                yield from self._place()
+        while self._waiting:
+            yield from self._place()
+
+    def _place(self) -> Iterator[SoundBlock]:
+        shift = self._gap()
+        block, _ = self._waiting.popleft()
+        count = round(shift * block.rate)
+        if count > 0:
+            silence = np.zeros((len(block.samples), block.rate), np.float32)
+            for done in range(0, count, block.rate):
+                yield replace(block, samples=silence[:, : count - done])
+        elif count < 0:
+            block = block.between(-count)
+        self._end += Fraction(max(count, 0), block.rate) + block.seconds
+        if block.samples.shape[1]:
             self._started = True
-            yield SoundBlock(samples, rate)
+            yield block
+
+    def _gap(self) -> Fraction:
+        """Seconds by which the first block that waits is late (or, below 0, early) for what was placed."""
+        gaps: list[Fraction] = []
+        end, origin = self._end, self._origin or Fraction(0)
+        for block, time in self._waiting:
+            if time is not None and self._believed(time, time - origin - end):
+                gaps.append(time - origin - end)
+            end += block.seconds
+        if gaps and not self._started:
+            return next((gap for gap, after in pairwise(gaps) if abs(gap - after) <= _LONGEST_GAP), gaps[0])
+        if gaps and min(gaps) > TOLERANCE:
+            return min(gaps)
+        return max(gaps) if gaps and max(gaps) < -TOLERANCE else Fraction(0)
+
+    def _believed(self, time: Fraction, gap: Fraction) -> bool:
+        if gap <= 0 or (self._stated_end is not None and time <= self._stated_end):
+            return gap > -_LONGEST_GAP
+        if self._pictures_end is None:
+            self._pictures_end = _pictures_end(self._path)
+        return time <= self._pictures_end or (self._stated_end is None and gap <= _LONGEST_GAP)
+
+
+def check_stream(path: Path, stream: AudioStream) -> None:
+    """`check_form` of a sound track."""
+    context = stream.codec_context
+    # A track that begins late may not have been looked at yet: its rate is 0.
+    if context.sample_rate:
+        check_form(path, context.sample_rate, context.layout.nb_channels)
+
+
+def _tame(samples: np.ndarray) -> np.ndarray:
+    """The same array, or a copy in which what isn't finite is silence and what is far too loud is clipped."""
+    if samples.size == 0 or float(np.abs(samples).max()) <= _LOUDEST:  # false for NaN
+        return samples
+    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -_LOUDEST, _LOUDEST)
 
 
 def _jump(container: InputContainer, stream: AudioStream, origin: Fraction | None, start: int) -> bool:
@@ -125,19 +259,14 @@ def _jump(container: InputContainer, stream: AudioStream, origin: Fraction | Non
     return True
 
 
-def _stated_end(container: InputContainer) -> Fraction:
-    """Seconds on the file's own clock, with a second to spare; a gap's longest length where the file doesn't say."""
-    start = Fraction(container.start_time or 0, 1_000_000)
-    return start + (Fraction(container.duration, 1_000_000) + 1 if container.duration else Fraction(_LONGEST_GAP))
+def _stated_end(container: InputContainer) -> Fraction | None:
+    """Seconds on the file's own clock, with a second to spare; None where the file doesn't say."""
+    if not container.duration:
+        return None
+    return Fraction((container.start_time or 0) + container.duration, 1_000_000) + 1
 
 
-def _as_float(frame: Any) -> np.ndarray:
-    """``(channels, n)`` float32 in about [−1, 1], whatever form the decoder gives."""
-    data = frame.to_ndarray()
-    if not frame.format.is_planar:
-        data = data.reshape(-1, frame.layout.nb_channels).T
-    if data.dtype == np.uint8:
-        return (data.astype(np.float32) - 128) / 128
-    if np.issubdtype(data.dtype, np.integer):
-        return (data / -float(np.iinfo(data.dtype).min)).astype(np.float32)
-    return np.nan_to_num(data.astype(np.float32), posinf=0.0, neginf=0.0)
+def _pictures_end(path: Path) -> Fraction:
+    """The same as the pictures' packets have it, which the file's header may not know; 0 without pictures."""
+    found = timeline(path)
+    return found.stamps[-1] + found.last + 1 if found.stamps else Fraction(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -11,23 +12,34 @@ from typing import Protocol
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from avseg.errors import AvsegError
-from avseg.media.container import decode, find_audio, first_picture_time, open_media, packets, warn
-from avseg.media.pictures import PictureReader
-from avseg.media.resample import Resampler
-from avseg.media.sound import SoundBlock, iter_sound
+from avseg.media.container import decode, find_audio, first_picture_time, open_media, packets
+from avseg.media.mix import LAYOUTS, Mixer
+from avseg.media.sound import TOLERANCE, SoundBlock, check_stream, iter_sound
 
 # What mp4 holds and players know there. Vorbis and PCM can be put into mp4, but hardly anything plays them.
 _COPIED = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "libopus", "flac"})
 _AAC_RATES = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
-# Other numbers of channels are averaged to one: their order isn't known for sure.
-_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-# Seconds by which frames may miss the end of their source and still be called all of it.
-_NEAR_END = Fraction(1, 5)
+
+
+@dataclass(frozen=True)
+class FileSound:
+    """A stretch of a file's sound.
+
+    Attributes:
+        path: A file with sound, or without, which gives silence.
+        start: Seconds after its first picture (or sample, in a file without pictures).
+        end: The same; None takes all that follows.
+        track: Which sound track, counted from 0; None takes the default one.
+    """
+
+    path: Path
+    start: float = 0.0
+    end: float | None = None
+    track: int | None = None
 
 
 class Soundtrack(Protocol):
@@ -36,30 +48,33 @@ class Soundtrack(Protocol):
     def write_until(self, end: Fraction | None) -> None:
         """Write what is heard before ``end`` seconds, or all of it."""
 
-    def finish(self, end: Fraction) -> None:
-        """Write the rest, for pictures that end at ``end`` seconds."""
+    def finish(self) -> None:
+        """Write the rest."""
 
 
 @contextmanager
-def sound_of_file(output: OutputContainer, path: str | Path) -> Iterator[Soundtrack | None]:
-    """The sound of a file, on the clock of that file's pictures: copied where mp4 can hold it, otherwise encoded.
+def sound_of_file(output: OutputContainer, sound: FileSound) -> Iterator[Soundtrack | None]:
+    """A file's sound: copied if it is whole, wanted from the beginning and of a kind for mp4, otherwise encoded.
+
+    Sound with gaps is encoded, with silence in them: many players close up what follows.
 
     Yields:
-        The sound track; None if the file has none.
+        The sound track; None if there is none.
 
     Raises:
-        AvsegError: the file is missing or unreadable.
+        AvsegError: the file is missing or unreadable, or has no such track.
     """
-    path = Path(path)
-    with open_media(path) as source:
-        stream = find_audio(source)
-        picture_end = _picture_end(path)
+    with open_media(sound.path) as source:
+        stream = find_audio(source, sound.track)
         if stream is None:
             yield None
-        elif _can_copy(stream):
-            yield _Copied(output, source, stream, path, picture_end)
+            return
+        check_stream(sound.path, stream)
+        if sound.start <= 0 and _can_copy(stream) and _is_whole(sound):
+            heard = _on_the_clock(packets(source, stream, sound.path), first_picture_time(sound.path), sound.end)
+            yield _Copied(output, stream, heard)
         else:
-            yield _Encoded(output, iter_sound(path), picture_end)
+            yield _Encoded(output, _stretch(sound))
 
 
 def sound_of_samples(output: OutputContainer, samples: np.ndarray, rate: int) -> Soundtrack:
@@ -73,31 +88,18 @@ def sound_of_samples(output: OutputContainer, samples: np.ndarray, rate: int) ->
     channels = np.atleast_2d(samples.T)
     if channels.shape[0] > 8 or channels.shape[0] == 0:
         raise ValueError(f"audio must be (n, channels) with at most 8 channels, not {samples.shape}")
-    blocks = (
-        SoundBlock(np.clip(channels[:, start : start + rate], -1, 1).astype(np.float32), rate)
-        for start in range(0, channels.shape[1], rate)
-    )
-    return _Encoded(output, blocks, Fraction(0))
+    blocks = (SoundBlock(channels[:, start : start + rate], rate) for start in range(0, channels.shape[1], rate))
+    return _Encoded(output, blocks)
 
 
 class _Copied:
     """Packets of a file's sound track, as they are."""
 
-    def __init__(
-        self,
-        output: OutputContainer,
-        source: InputContainer,
-        stream: AudioStream,
-        path: Path,
-        picture_end: Fraction | None,
-    ) -> None:
+    def __init__(self, output: OutputContainer, stream: AudioStream, heard: Iterator[Packet]) -> None:
         self._output = output
-        self._path = path
-        self._picture_end = picture_end
         self._stream = output.add_stream_from_template(stream)
-        self._origin = first_picture_time(path)
-        self._packets = self._whole(packets(source, stream, path))
-        self._next: Packet | None = next(self._packets, None)
+        self._packets = heard
+        self._next: Packet | None = next(heard, None)
 
     def write_until(self, end: Fraction | None) -> None:
         while self._next is not None and (end is None or _start_of(self._next) < end):
@@ -106,126 +108,120 @@ class _Copied:
             self._output.mux(packet)
             self._next = next(self._packets, None)
 
-    def finish(self, end: Fraction) -> None:
-        self.write_until(_sound_end(end, self._picture_end))
-
-    def _whole(self, source: Iterator[Packet]) -> Iterator[Packet]:
-        """Packets that decode, in order, from the one before the first picture on, on the pictures' clock."""
-        early: Packet | None = None
-        last: int | None = None
-        damaged = False
-        for packet in source:
-            if not packet.size:
-                continue
-            try:
-                decode(packet)
-            except FFmpegError:
-                damaged = True
-                continue
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            if stamp is None or (last is not None and stamp <= last):
-                damaged = True
-                continue
-            last = stamp
-            if self._origin is None:
-                self._origin = max(Fraction(0), stamp * packet.time_base)
-            packet.pts = packet.dts = stamp - round(self._origin / packet.time_base)
-            if packet.pts + (packet.duration or 0) <= 0:
-                # Decoders need the packet before the first one that is heard.
-                early = packet
-                continue
-            if early is not None:
-                yield early
-                early = None
-            yield packet
-        if damaged:
-            warn(self._path, "damaged packets of its sound track were left out.")
+    def finish(self) -> None:
+        self.write_until(None)
 
 
 class _Encoded:
     """Decoded sound, encoded to AAC."""
 
-    def __init__(self, output: OutputContainer, blocks: Iterator[SoundBlock], picture_end: Fraction | None) -> None:
+    def __init__(self, output: OutputContainer, blocks: Iterator[SoundBlock]) -> None:
         self._output = output
         self._blocks = blocks
-        self._picture_end = picture_end
         self._waiting = next(blocks, None)
         self._read = Fraction(0)  # seconds of sound taken from the blocks
         self._made = 0  # samples given to the encoder
         if self._waiting is None:
             return
         channels, rate = len(self._waiting.samples), self._waiting.rate
-        self._channels = channels if channels in _LAYOUTS else 1
-        self._rate = rate if rate in _AAC_RATES else 48_000
-        self._stream = output.add_stream("aac", rate=self._rate, layout=_LAYOUTS[self._channels])
-        self._start(rate)
+        self._mixer = Mixer(rate if rate in _AAC_RATES else 48_000, channels if channels in LAYOUTS else 1)
+        layout = LAYOUTS[self._mixer.channels]
+        self._stream = output.add_stream("aac", rate=self._mixer.rate, layout=layout)
 
     def write_until(self, end: Fraction | None) -> None:
         while self._waiting is not None and (end is None or self._read < end):
-            samples, rate = _with_channels(self._waiting.samples, self._channels), self._waiting.rate
-            if rate != self._source_rate:
-                self._encode(np.stack([resampler.finish() for resampler in self._resamplers]))
-                self._start(rate)
-            kept = samples.shape[1] if end is None else min(samples.shape[1], round((end - self._read) * rate))
-            if kept < samples.shape[1]:
-                self._waiting = SoundBlock(samples[:, kept:], rate)
-            else:
-                self._waiting = next(self._blocks, None)
-            if kept < 1:
-                return
-            self._read += Fraction(kept, rate)
-            pieces = zip(self._resamplers, samples[:, :kept], strict=True)
-            self._encode(np.stack([resampler.push(channel) for resampler, channel in pieces]))
+            block, self._waiting = self._waiting, next(self._blocks, None)
+            self._read += block.seconds
+            self._encode(self._mixer.push(block.samples, block.rate, block.layout))
 
-    def finish(self, end: Fraction) -> None:
+    def finish(self) -> None:
         if self._waiting is None and not self._made:
             return
-        self.write_until(_sound_end(end, self._picture_end))
-        self._encode(np.stack([resampler.finish() for resampler in self._resamplers]))
+        self.write_until(None)
+        self._encode(self._mixer.finish())
         self._output.mux(self._stream.encode(None))
-
-    def _start(self, rate: int) -> None:
-        self._source_rate = rate
-        self._resamplers = [Resampler(rate, self._rate) for _ in range(self._channels)]
 
     def _encode(self, samples: np.ndarray) -> None:
         if samples.shape[1] == 0:
             return
-        frame = AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples, dtype=np.float32), format="fltp", layout=_LAYOUTS[self._channels]
-        )
-        frame.sample_rate = self._rate
-        frame.pts, frame.time_base = self._made, Fraction(1, self._rate)
+        packed = np.ascontiguousarray(np.clip(samples, -1, 1).T).reshape(1, -1)
+        frame = AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[len(samples)])
+        frame.sample_rate = self._mixer.rate
+        frame.pts, frame.time_base = self._made, Fraction(1, self._mixer.rate)
         self._made += samples.shape[1]
         self._output.mux(self._stream.encode(frame))
 
 
+def _on_the_clock(source: Iterator[Packet], origin: Fraction | None, end: float | None) -> Iterator[Packet]:
+    """Packets on the pictures' clock, in order, from the one before the first picture on."""
+    early: Packet | None = None
+    for packet in source:
+        stamp, tick = _stamp(packet)
+        if not packet.size or stamp is None:
+            continue
+        if origin is None:
+            origin = max(Fraction(0), stamp * tick)
+        packet.pts = packet.dts = stamp - round(origin / tick)
+        if packet.pts + (packet.duration or 0) <= 0:
+            # Decoders need the packet before the first one that is heard.
+            early = packet
+            continue
+        if end is not None and _start_of(packet) >= end:
+            return
+        if early is not None:
+            yield early
+            early = None
+        yield packet
+
+
+def _is_whole(sound: FileSound) -> bool:
+    """Whether all of the wanted packets can be decoded and follow each other without a gap."""
+    origin = first_picture_time(sound.path) or Fraction(0)
+    due: Fraction | None = None
+    with open_media(sound.path) as source:
+        stream = find_audio(source, sound.track)
+        assert stream is not None
+        for packet in packets(source, stream, sound.path):
+            stamp, tick = _stamp(packet)
+            if not packet.size:
+                continue
+            try:
+                decode(packet)
+            except FFmpegError:
+                return False
+            if stamp is None or (due is not None and abs(stamp * tick - due) > TOLERANCE + tick):
+                return False
+            if sound.end is not None and stamp * tick - origin > sound.end:
+                return True
+            due = (stamp + packet.duration) * tick if packet.duration else None
+    return True
+
+
+def _stretch(sound: FileSound) -> Iterator[SoundBlock]:
+    start, end = Fraction(max(0.0, sound.start)), None if sound.end is None else Fraction(sound.end)
+    second = max(0, int(start) - 1)  # what comes right after a jump may be off
+    reached = Fraction(second)
+    for block in iter_sound(sound.path, second, sound.track):
+        first = max(0, round((start - reached) * block.rate))
+        last = None if end is None else max(first, round((end - reached) * block.rate))
+        reached += block.seconds
+        part = block.between(first, last)
+        if part.samples.shape[1]:
+            yield part
+        if end is not None and reached >= end:
+            return
+
+
+def _stamp(packet: Packet) -> tuple[int | None, Fraction]:
+    return packet.pts if packet.pts is not None else packet.dts, packet.time_base or Fraction(1)
+
+
 def _start_of(packet: Packet) -> Fraction:
-    return (packet.pts or 0) * (packet.time_base or Fraction(1))
+    stamp, tick = _stamp(packet)
+    return (stamp or 0) * tick
 
 
 def _can_copy(stream: AudioStream) -> bool:
     context = stream.codec_context
     # AAC without a header of its own comes from transport streams, in a form that mp4 doesn't hold.
     return context.name in _COPIED and (context.name != "aac" or bool(context.extradata))
-
-
-def _with_channels(samples: np.ndarray, channels: int) -> np.ndarray:
-    if len(samples) == channels:
-        return samples
-    return np.repeat(samples.mean(axis=0, keepdims=True), channels, axis=0)
-
-
-def _sound_end(end: Fraction, picture_end: Fraction | None) -> Fraction | None:
-    """Where sound ends: with the pictures, or nowhere (None) when they reach the end of their source."""
-    return None if picture_end is not None and end > picture_end - _NEAR_END else end
-
-
-def _picture_end(path: Path) -> Fraction | None:
-    """Seconds from the first picture to the end of a file's pictures; None without pictures."""
-    try:
-        with PictureReader(path) as reader:
-            end = reader.stated_end
-    except AvsegError:
-        return None
-    return None if end is None else Fraction(end)

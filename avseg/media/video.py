@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from avseg.media.container import MediaWarning, find_audio, find_video, open_media, packets
+from avseg.media.container import MediaWarning, find_audio, open_media, timeline
+from avseg.media.intact import intact_until
+from avseg.media.length import Length
 from avseg.media.pictures import Picture, PictureReader
 from avseg.media.writer import VideoWriter, write_video
 
@@ -42,8 +44,12 @@ class VideoInfo:
         width: pixels, as displayed: after the file's rotation; the aspect of a pixel is left alone.
         height: the same.
         fps: frames per second on average.
-        duration: seconds that the picture track lasts.
+        duration: seconds from the first picture until the last one has been shown. Where sound goes on for more than
+            half a second the last picture stays with it. Of a file that was cut off it is what the file states.
         has_audio: whether there is a sound track that can be decoded.
+        aspect: width of a pixel over its height; 1 unless the video is anamorphic.
+        longest: seconds that a picture stays at most.
+        notes: sentences about what a person should know of how the file is read.
     """
 
     path: Path
@@ -52,6 +58,14 @@ class VideoInfo:
     fps: float
     duration: float
     has_audio: bool
+    aspect: Fraction = Fraction(1)
+    longest: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """``(width, height)`` of a picture in square pixels, as players show it."""
+        return max(1, round(self.width * self.aspect)), self.height
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,26 +86,29 @@ class FramePair:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Look at a video file without decoding more than its first frame.
-
-    The duration is measured from the packets where the file doesn't state it.
+    """Look at a video file: its first frame is decoded, and its packets are walked through for times.
 
     Raises:
         AvsegError: the file is missing, a folder, empty, not a video, cut off without its index, has no picture track,
             or no frame of it can be decoded.
     """
     path = Path(path)
+    notes = []
     with PictureReader(path) as reader:
-        height, width = reader.first.rgb().shape[:2]
-        duration = reader.stated_duration
-        rate = reader.stream.average_rate or reader.stream.guessed_rate
+        form, length = reader.form, Length.of(reader)
+        stated = reader.stated_end
+        if reader.colours is not None:
+            notes.append(f"{path} has {reader.colours} colours: they are converted to SDR (BT.709).")
+    duration = length.duration
+    if stated is not None and intact_until(path) is not None:
+        duration = max(duration, stated)
+    if timeline(path).next_part is not None:
+        notes.append(f"{path}: its time stamps start anew after {duration:.2f} s; what follows is left out.")
     with open_media(path) as container:
         has_audio = find_audio(container) is not None
-    if duration is None or rate is None:
-        measured, frames = _measure(path)
-        duration = duration or measured
-        rate = rate or Fraction(max(1, frames)) / Fraction(measured or 1)
-    return VideoInfo(path, width, height, float(rate), duration, has_audio)
+    return VideoInfo(
+        path, form.width, form.height, length.fps, duration, has_audio, form.aspect, length.longest, tuple(notes)
+    )
 
 
 def read_pairs(
@@ -167,10 +184,8 @@ def iter_pairs(
     moments = _moments(times, start, end)
     with PictureReader(path, size, threads=True) as reader:
         cursor = _Cursor(reader)
-        for moment in moments:
-            cursor.go_to(moment)
-            if by_rate and moment >= cursor.video_end():
-                return
+        last = Length.of(reader).duration - reader.tolerance if by_rate else float("inf")
+        for moment in takewhile(lambda moment: moment < last, moments):
             yield cursor.pair(moment)
 
 
@@ -243,14 +258,6 @@ class _Cursor:
         while self.after is not None and self.after.time <= limit:
             self._advance()
 
-    def video_end(self) -> float:
-        """Seconds to the end of the last picture; infinite as long as it isn't the one shown."""
-        if self.after is not None:
-            return float("inf")
-        known = self.before is not None and not self._reader.skipped
-        step = self.shown.duration or (self.shown.time - self.before.time if known and self.before else 0)
-        return self.shown.time + (step or 1 / self._reader.frame_rate) - self._reader.tolerance
-
     def _seek(self, time: float) -> None:
         self._reader.seek(time)
         self._fill()
@@ -291,21 +298,3 @@ def _finite(times: Sequence[float] | np.ndarray) -> list[float]:
     if not np.isfinite(moments).all():
         raise ValueError("times must be finite")
     return moments
-
-
-def _measure(path: Path) -> tuple[float, int]:
-    """Seconds from the first picture's beginning to the last one's end, and their number, from the packets alone."""
-    with open_media(path) as container:
-        stream = find_video(container, path)
-        stamps = []
-        longest = 0
-        for packet in packets(container, stream, path):
-            if packet.size:
-                stamps.append(packet.pts if packet.pts is not None else packet.dts)
-                longest = packet.duration or longest
-        known = [stamp for stamp in stamps if stamp is not None]
-        tick = float(stream.time_base or 0)
-        if len(known) < len(stamps) or len(known) < 2:
-            return len(stamps) / float(stream.average_rate or stream.guessed_rate or 25), len(stamps)
-        span = max(known) - min(known)
-        return (span + (longest or span / (len(known) - 1))) * tick, len(known)

@@ -19,10 +19,11 @@ from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.media.soundtrack import Soundtrack, sound_of_file, sound_of_samples
+from avseg.media.soundtrack import FileSound, Soundtrack, sound_of_file, sound_of_samples
 
 # Ticks per second. 25, 30000/1001, 50 and 60 frames per second are whole numbers of them.
-_TIME_BASE = Fraction(1, 90_000)
+MOST_FPS = 90_000
+_TIME_BASE = Fraction(1, MOST_FPS)
 # Fixed, since x264 writes other bytes for another number of threads.
 _THREADS = 2
 
@@ -36,20 +37,22 @@ class VideoWriter:
 
     Sound of ``audio_from`` is copied as it is where mp4 can hold it (AAC, MP3, AC-3, E-AC-3, ALAC, Opus, FLAC) and
     otherwise encoded to AAC. It stays with the pictures: what was heard at the source's first picture is heard at
-    the first frame. It ends with the last frame, unless the frames reach the end of the source's pictures: then all
-    of it is taken. Damaged packets are left out with a
-    :class:`avseg.media.container.MediaWarning`. A source without a sound track gives a silent file.
+    the first frame. All of it is taken, however long the pictures are, or the stretch that a
+    :class:`avseg.media.soundtrack.FileSound` names. Sound with gaps is encoded, with silence in them; damaged packets
+    leave gaps, with a :class:`avseg.media.container.MediaWarning`. A source without a sound track gives a silent file.
 
     Args:
         path: the mp4 to write.
         width: pixels of every frame.
         height: pixels of every frame.
-        fps: frames per second: the step between frames that come without a time, and the last frame's duration.
-        audio_from: a video or audio file whose sound is taken.
+        fps: frames per second: the step between frames that come without a time, and the last frame's duration
+            where `hold_until` doesn't say otherwise.
+        audio_from: a video or audio file whose sound is taken, or a stretch of one.
         audio: or sound itself: ``(n,)`` or ``(n, channels)`` float in [−1, 1], its first sample at time 0.
         sample_rate: of ``audio``.
         crf: x264's quality, 0 (best) to 51.
         preset: x264's speed.
+        aspect: width of a pixel over its height, which players are told.
 
     Raises:
         AvsegError: ``audio_from`` is missing or unreadable, or no frame was written.
@@ -62,31 +65,37 @@ class VideoWriter:
         width: int,
         height: int,
         fps: float,
-        audio_from: str | Path | None = None,
+        audio_from: str | Path | FileSound | None = None,
         audio: np.ndarray | None = None,
         sample_rate: int | None = None,
         crf: int = 20,
         preset: str = "veryfast",
+        aspect: Fraction = Fraction(1),
     ) -> None:
         if width < 1 or height < 1:
             raise ValueError(f"a video of {width}×{height} pixels can't be written")
-        if not (np.isfinite(fps) and 0 < fps <= 1000):
-            raise ValueError(f"fps must lie in (0, 1000], not {fps}")
+        if not (np.isfinite(fps) and 0 < fps <= MOST_FPS):
+            raise ValueError(f"fps must lie in (0, {MOST_FPS}], not {fps}")
         if audio is not None and audio_from is not None:
             raise ValueError("give audio or audio_from, not both")
         if audio is not None and not sample_rate:
             raise ValueError("audio needs its sample_rate")
         self.path = Path(path)
         self.width, self.height, self.fps = width, height, float(fps)
-        self._audio_from = None if audio_from is None else Path(audio_from)
+        self._audio_from = FileSound(Path(audio_from)) if isinstance(audio_from, (str, Path)) else audio_from
         self._audio, self._sample_rate = audio, sample_rate
-        # Without this x264's bits vary from run to run even on one machine.
-        self._options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1"}
+        # Without the last x264's bits vary from run to run even on one machine. With frames that are stored in another
+        # order than shown, mp4's header is wrong about the length where the last ones are far apart.
+        self._options = {"crf": str(crf), "preset": preset, "bf": "0", "x264-params": "cpu-independent=1"}
+        self._aspect = aspect
         self._stack = ExitStack()
         self._converter = VideoReformatter()  # setting one up for each frame costs as much as its work
+        self._waiting: VideoFrame | None = None  # the last frame, until it is known how long it stays
         self._last: int | None = None
+        self._end: int | None = None
         self._count = 0
         self._base = (0, 0)  # ticks and number of the last frame that came with a time
+        self._time = 0.0  # that time
         self._sound: Soundtrack | None = None
 
     def __enter__(self) -> VideoWriter:
@@ -119,10 +128,13 @@ class VideoWriter:
         ticks = self._ticks(time)
         picture = self._picture(frame)
         picture.pts, picture.time_base = ticks, _TIME_BASE
-        picture.duration = self._step
-        self._mux(picture)
-        self._last = ticks
+        self._let_go(ticks)
+        self._waiting, self._last = picture, ticks
         self._count += 1
+
+    def hold_until(self, time: float) -> None:
+        """Say how long the last frame stays: until ``time`` seconds from the beginning of the file."""
+        self._end = round(time / _TIME_BASE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -133,9 +145,11 @@ class VideoWriter:
         with self._stack:
             if self._last is None:
                 raise AvsegError(f"{self.path} would be empty: there was no frame to write.")
+            end = max(self._last + 1, self._last + self._step if self._end is None else self._end)
+            self._let_go(end)
             self._mux(None)
             if self._sound is not None:
-                self._sound.finish((self._last + self._step) * _TIME_BASE)
+                self._sound.finish()
 
     @property
     def _step(self) -> int:
@@ -145,13 +159,18 @@ class VideoWriter:
         if time is None:
             # Counted, not added up, so that 30000/1001 doesn't drift.
             ticks = self._base[0] + round((self._count - self._base[1]) / (self.fps * _TIME_BASE))
+            self._time = float(ticks * _TIME_BASE)
         else:
             if not (np.isfinite(time) and time >= 0):
                 raise ValueError(f"a frame's time must be 0 or later, not {time}")
             ticks = round(time / _TIME_BASE)
-            self._base = (ticks, self._count)
+            if ticks == self._last and time > self._time + 1e-9:
+                ticks += 1  # later by less than this clock can tell
+            self._base, self._time = (ticks, self._count), time
         if self._last is not None and ticks <= self._last:
-            raise ValueError(f"a frame at {time} s isn't later than the one before, at {self._last * _TIME_BASE} s")
+            raise ValueError(
+                f"a frame at {time} s isn't later than the one before, at {float(self._last * _TIME_BASE)} s"
+            )
         return ticks
 
     def _add_pictures(self) -> VideoStream:
@@ -160,6 +179,7 @@ class VideoWriter:
         context = stream.codec_context
         context.width, context.height = self.width + self.width % 2, self.height + self.height % 2
         context.pix_fmt = "yuv420p"
+        context.sample_aspect_ratio = self._aspect
         context.time_base = _TIME_BASE
         context.thread_count = _THREADS
         context.flags |= int(CodecFlags.frame_duration)
@@ -176,6 +196,13 @@ class VideoWriter:
             picture, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
 
+    def _let_go(self, end: int) -> None:
+        """Encode the frame that waits, which stays until ``end``."""
+        if self._waiting is not None and self._waiting.pts is not None:
+            self._waiting.duration = end - self._waiting.pts
+            self._mux(self._waiting)
+            self._waiting = None
+
     def _mux(self, picture: VideoFrame | None) -> None:
         for packet in self._stream.encode(picture):
             if self._sound is not None and packet.dts is not None and packet.time_base is not None:
@@ -187,7 +214,7 @@ def write_video(
     path: str | Path,
     frames: Iterable[np.ndarray],
     fps: float,
-    audio_from: str | Path | None = None,
+    audio_from: str | Path | FileSound | None = None,
     audio: np.ndarray | None = None,
     sample_rate: int | None = None,
     crf: int = 20,

@@ -82,7 +82,8 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     if start is not None:
         start_from(model, start, str(config.weights.start))
     if model.audio_encoder.frozen:
-        data = _with_embeddings(data, model)
+        show = config.run.progress and trainer.is_global_zero
+        data = _with_embeddings(data, model, trainer.strategy.root_device, show)
     data = _with_store(data, config.run.progress and trainer.is_global_zero)
     _attach_logs(trainer, folder, config, data, first_step)
 
@@ -272,15 +273,21 @@ def _attach_logs(trainer: pl.Trainer, folder: Path, config: Config, data: Traini
         )
 
 
-def _with_embeddings(data: TrainingData, model: AVSModel) -> TrainingData:
+def _with_embeddings(
+    data: TrainingData, model: AVSModel, device: torch.device | str = "cpu", show: bool = False
+) -> TrainingData:
     """§5.4: the frozen audio encoder's embeddings, computed once and stored."""
     encoder, fingerprint = model.audio_encoder, weights_fingerprint(model.audio_encoder)
     sources: dict[Any, dict[Any, None]] = {}
     for still in _all_stills(data):
         sources.setdefault(still.layout, {})[still.source] = None
-    return data.with_embeddings(
-        {layout: audio_embeddings(layout, list(found), encoder, fingerprint) for layout, found in sources.items()}
-    )
+    with count_progress("embedding sounds", show) as progress:
+        return data.with_embeddings(
+            {
+                layout: audio_embeddings(layout, list(found), encoder, fingerprint, device, progress)
+                for layout, found in sources.items()
+            }
+        )
 
 
 def _with_store(data: TrainingData, show: bool) -> TrainingData:

@@ -115,13 +115,14 @@ def test_example_of_a_moment_is_shifted_inside_the_sound() -> None:
         log_mel_at(wave, [float("nan")])
 
 
-def test_channels_are_averaged(make: MediaMaker) -> None:
-    """A plain mean, unlike a mixing matrix that would weigh the centre of 5.1 by 0.7."""
-    for channels in (1, 2, 6):
-        sound = np.zeros((channels, 16_000), dtype=np.float32)
-        sound[-1] = 0.5
-        path = make.sound(f"{channels}.wav", sound)
-        assert load_audio(path) == pytest.approx(0.5 / channels, abs=1e-4)
+@pytest.mark.parametrize(
+    ("channels", "loud", "level"), [(1, 0, 0.5), (2, 1, 0.25), (6, 2, 0.5), (6, 3, 0), (6, 5, 0.25)]
+)
+def test_channels_are_mixed(make: MediaMaker, channels: int, loud: int, level: float) -> None:
+    """Stereo is averaged; speech in the centre of 5.1 is as loud as it was, and its bass channel is left out."""
+    sound = np.zeros((channels, 16_000), dtype=np.float32)
+    sound[loud] = 0.5
+    assert load_audio(make.sound(f"{channels}.wav", sound)) == pytest.approx(level, abs=1e-4)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])

@@ -12,6 +12,7 @@ from media_files import MediaMaker, click_times, clicks, number_of, numbered_fra
 
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
+from avseg.media.soundtrack import FileSound
 from avseg.media.video import MediaWarning, VideoWriter, iter_frames, probe, read_frames, write_video
 
 FRAMES = [k / 25 for k in range(75)]
@@ -23,7 +24,8 @@ def numbered(count: int, width: int = 160, height: int = 96) -> Iterator[np.ndar
 
 def copy_with_sound(source: Path, target: Path, end: float | None = None) -> None:
     info = probe(source)
-    with VideoWriter(target, info.width, info.height, info.fps, audio_from=source) as writer:
+    sound = FileSound(source, end=end)
+    with VideoWriter(target, info.width, info.height, info.fps, audio_from=sound) as writer:
         for time, frame in iter_frames(source, end=end):
             writer.write(frame, time)
 
@@ -153,7 +155,7 @@ def test_tracks_that_begin_at_different_times_stay_aligned(
 
 
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
-def test_sound_ends_with_the_pictures_unless_they_are_all(make: MediaMaker, codec: str) -> None:
+def test_sound_ends_where_it_is_asked_to_and_goes_on_after_the_pictures(make: MediaMaker, codec: str) -> None:
     source = make.video("clip.mov", FRAMES, sound=clicks(5), sound_codec=codec)
 
     copy_with_sound(source, make.folder / "part.mp4", end=2.0)
