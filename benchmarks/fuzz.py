@@ -83,7 +83,10 @@ def fuzz(seed: int = 0, count: int = 540, only: tuple[str, ...] = READERS, worke
         template = Path(scratch) / "whole"
         seeds = prepare(template)
         fuzz_readers.segmenter()
-        whole = [(reader, -1 - number) for reader in only for number in range(len(seeds[reader]))]
+        # The last of each place: some are listed more often, to be damaged more often.
+        whole = [
+            (r, -1 - number) for r in only for number in {seed.path: i for i, seed in enumerate(seeds[r])}.values()
+        ]
         cases = [(only[number % len(only)], number // len(only)) for number in range(count)]
         for part in (whole, cases):
             found += _all(part, seed, seeds, Path(scratch), workers)
