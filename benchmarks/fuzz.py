@@ -99,7 +99,8 @@ def fuzz(seed: int = 0, count: int = 540, only: tuple[str, ...] = READERS, worke
 def _all(
     cases: list[tuple[str, int]], seed: int, seeds: dict[str, list[Seed]], scratch: Path, workers: int
 ) -> list[Outcome]:
-    waiting, running, found = list(reversed(cases)), {}, {}
+    waiting, running = list(reversed(cases)), dict[int, _Child]()
+    found: dict[tuple[str, int], Outcome] = {}
     while waiting or running:
         while waiting and len(running) < workers:
             pid, child = _start(*waiting.pop(), seed, seeds, scratch)

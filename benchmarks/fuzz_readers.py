@@ -63,7 +63,7 @@ def prepare(folder: Path) -> dict[str, list[Seed]]:
     layout = a.Layout(folder, "s4")
     flow = rng.normal(0, 3, (2, 64, 64)).astype(np.float32)
     for k in range(1, 6):
-        a.write_image(layout.frame(VIDEO, k), rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+        a.write_image(layout.frame(VIDEO, k), rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
         write_flow_png(layout.flow(VIDEO, k), flow)
         for path in layout.published_flow(VIDEO, k):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,9 @@ def prepare(folder: Path) -> dict[str, list[Seed]]:
     a.write_label_subset(folder / "few.txt", [VIDEO.name])
     a.write_distant_index(folder / "MS3_Extend", [a.DistantFrame("1", "VGGSound/x.mp4")])
     (folder / "vggsound.csv").write_text("abcdefghijk,30,dog barking,train\n")
-    frames = [cv2.circle(np.full((64, 64, 3), 60, np.uint8), (10 + 5 * n, 30), 8, (250, 200, 90), -1) for n in range(8)]
+    frames = [np.full((64, 64, 3), 60, np.uint8) for _ in range(8)]
+    for n, frame in enumerate(frames):
+        cv2.circle(frame, (10 + 5 * n, 30), 8, (250, 200, 90), -1)
     write_video(folder / "clip.mp4", frames, 8, audio=wave, sample_rate=16_000)
     a.write_image(folder / "shots" / "1.png", frames[0])
     write_wav(folder / "shots" / "sound.wav", wave)

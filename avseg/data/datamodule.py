@@ -179,12 +179,11 @@ def training_data(
 ) -> TrainingData:
     """The data of a training run.
 
-    Every file that training and validation will read is looked for (not opened), so that a hole shows before hours
-    have passed.
+    Every file that training will read is looked for (not opened), so that a hole shows before hours have passed.
 
     Raises:
         AvsegError: a faulty or missing index, file or folder; no distant frames where ``ufe.distant_frames`` asks for
-            some; no validation videos; a number of frames per clip that isn't 1 or 5.
+            some; a number of frames per clip that isn't 1 or 5.
     """
     length = config.model.frames_per_clip
     if length not in (1, FRAMES):
@@ -195,7 +194,7 @@ def training_data(
     if _shuffled(config):
         labelled, distant = shuffle_flow(labelled), shuffle_flow(distant)
     data = TrainingData(config, tuple(labelled), tuple(distant), full_size, rank, world_size, embeddings)
-    check_files([*data.stills, *data.validation_stills], data.flow, config.model.inputs.flow_method)
+    check_files(data.stills, data.flow, config.model.inputs.flow_method)
     return data
 
 

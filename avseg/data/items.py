@@ -224,7 +224,7 @@ def _instead(layout: Layout, split: str) -> str:
     if split == "val":
         return "training is validated on them, so write val in the column split of some videos"
     found = sorted({video.split for video in read_index(layout.root, layout.subset)})
-    return f"its videos are of {' and '.join(found)}: choose --split {found[0]}, or correct the column split"
+    return f"its videos are of {' and '.join(found)}: choose --data.split {found[0]}, or correct the column split"
 
 
 def _moving_stills(item: LabelledItem | DistantItem) -> tuple[Still, ...]:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from helpers import make_avsbench
 
-from avseg.config import Config, DataConfig, InputConfig
+from avseg.config import Config, DataConfig, InputConfig, RunConfig
 from avseg.data.avsbench import Layout, load_clip, load_log_mel, read_image, read_index, read_mask, read_sizes
 from avseg.data.check import check
-from avseg.data.datamodule import training_data
-from avseg.data.index import read_label_subset
+from avseg.data.index import read_label_subset, write_index
+from avseg.data.items import whole_videos
 from avseg.data.store import Shard
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
@@ -24,6 +24,7 @@ from avseg.inference.recording import Recording
 from avseg.media.audio import write_wav
 from avseg.media.flow import read_flow_png, read_published
 from avseg.media.picture_files import picture_size
+from avseg.training.run import train
 
 
 def png(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
@@ -191,9 +192,14 @@ def test_a_damaged_shard_counts_as_absent(tmp_path: Path, data: bytes) -> None:
 
 def test_no_validation_videos_are_told_before_anything_else(tmp_path: Path) -> None:
     make_avsbench(tmp_path, videos={"train": 2, "test": 1}, prepared=True)
-    config = Config(data=DataConfig(root=str(tmp_path)))
+    config = Config(data=DataConfig(root=str(tmp_path)), run=RunConfig(out=str(tmp_path / "run"), accelerator="cpu"))
     with pytest.raises(AvsegError, match="no videos of split 'val': training is validated on them, so write val in"):
-        training_data(config)
+        train(config)
+    with pytest.raises(AvsegError, match=r"no videos of split 'val': .* write val in the column split"):
+        whole_videos(Layout(tmp_path, "s4"), "val")
+    write_index(tmp_path, "s4", [video for video in read_index(tmp_path, "s4") if video.split == "train"])
+    with pytest.raises(AvsegError, match=r"no videos of split 'test': its videos are of train: choose"):
+        whole_videos(Layout(tmp_path, "s4"), "test")
 
 
 def test_a_message_is_one_line_whatever_a_file_says(tmp_path: Path) -> None:
