@@ -110,8 +110,6 @@ def run_demo(
 
 def _check(demo: Demo) -> None:
     """Before anything is downloaded or written."""
-    from avseg.models.encoders import check_weights
-
     check_file(demo.out / "summary.json")
     if demo.objects not in ("auto", "procedural") and not Path(demo.objects).is_dir():
         raise AvsegError(f"{demo.objects} is no folder of cut-outs with sounds: give one, auto or procedural.")
@@ -120,9 +118,10 @@ def _check(demo: Demo) -> None:
             f"{demo.videos} videos leave none to train on beside {demo.val} for validation and {demo.test} for "
             "testing: ask for more with --videos, or for fewer with --val and --test."
         )
-    for arm in ("baseline", "ufe"):
-        config = demo.config(arm)
-        check_weights(config.model, config.weights)
+    from avseg.models.encoders import check_weights
+
+    config = demo.config("ufe")  # both arms start from the same weights
+    check_weights(config.model, config.weights)
 
 
 def write_videos(demo: Demo) -> "BenchmarkInfo":
@@ -149,10 +148,8 @@ def find_objects(demo: Demo) -> Path | None:
     """The folder of cut-outs and recordings to generate from; None is the built-in procedural set."""
     from avseg.data.stamps import stamps_if_any
 
-    if demo.objects == "procedural":
-        return None
     if demo.objects != "auto":
-        return Path(demo.objects)
+        return None if demo.objects == "procedural" else Path(demo.objects)
     return stamps_if_any(demo.out / "stamps", _say)
 
 

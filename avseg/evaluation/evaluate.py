@@ -193,6 +193,8 @@ def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_p
 def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:
     masks, valid = batch.masks, batch.valid
     assert masks is not None  # by the type of the batch
+    if not bool(torch.isfinite(logits).all()):
+        raise AvsegError(f"The model's answer to {batch.names[0]} is NaN or infinite: train it again.")
     frames = jaccard_per_frame(logits, masks, valid)
     miou, f_score = frames.nanmean(-1), f_score_per_video(logits, masks, valid)
     silent = ~(masks & valid).flatten(2).any(-1)

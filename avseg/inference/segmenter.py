@@ -269,7 +269,10 @@ class AVSegmenter:
         )
         logits = self.model.predict(models.normalise(batch, self.model.config, self.device)).logits
         probability = logits.float().sigmoid().flatten(0, 1)[len(lead) : len(lead) + len(glimpses), 0]
-        return list(probability.half().cpu().numpy())
+        scores: np.ndarray = probability.half().cpu().numpy()
+        if np.isnan(scores).any():
+            raise AvsegError("The model's answer is no number: its weights are too large; train it again.")
+        return list(scores)
 
 
 def _check_threshold(threshold: float | None) -> None:

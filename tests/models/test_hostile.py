@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import make_avsbench
 from safetensors.torch import load_file, save_file
 from toy_models import save_tiny
 
@@ -151,3 +152,16 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
     for read in (read_state, load):
         with pytest.raises(AvsegError, match=r"packed\.pth is "):
             read(packed)
+
+
+def test_answers_that_are_no_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    model = spoilt(tmp_path / "model", lambda state: state["output.conv1.weight"].fill_(3e38))
+    make_avsbench(tmp_path / "data", "s4", {"test": 1}, prepared=True)
+    video = next(tmp_path.rglob("*.mp4"))
+    for command in (
+        ["evaluate", model, "--data.root", tmp_path / "data", "--data.workers", 0, "--device", "cpu"],
+        ["segment", video, "--checkpoint", model, "--out", tmp_path / "out", "--fps", 1, "--device", "cpu"],
+    ):
+        assert main([str(word) for word in command]) == 1
+        assert "The model's answer" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
