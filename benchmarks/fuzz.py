@@ -64,7 +64,9 @@ class _Child:
     said: bytes = b""
 
 
-def fuzz(seed: int = 0, count: int = 540, only: tuple[str, ...] = READERS, workers: int = 2) -> list[Outcome]:
+def fuzz(
+    seed: int = 0, count: int = 540, only: tuple[str, ...] = READERS, workers: int = 2, one: int | None = None
+) -> list[Outcome]:
     """Run ``count`` cases, shared out evenly over the readers, and each reader's whole files before them.
 
     Args:
@@ -72,6 +74,7 @@ def fuzz(seed: int = 0, count: int = 540, only: tuple[str, ...] = READERS, worke
         count: Of the cases.
         only: Which readers.
         workers: Processes at a time.
+        one: The only case of each reader to run.
 
     Raises:
         RuntimeError: a whole file was refused, so that damaged ones would tell nothing.
@@ -88,6 +91,7 @@ def fuzz(seed: int = 0, count: int = 540, only: tuple[str, ...] = READERS, worke
             (r, -1 - number) for r in only for number in {seed.path: i for i, seed in enumerate(seeds[r])}.values()
         ]
         cases = [(only[number % len(only)], number // len(only)) for number in range(count)]
+        cases = cases if one is None else [(reader, one) for reader in only]
         for part in (whole, cases):
             found += _all(part, seed, seeds, Path(scratch), workers)
             for outcome in found if part is whole else ():
@@ -206,8 +210,9 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(READERS), help="readers, with commas between them")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
     parser.add_argument("--json", help="also write every case there")
+    parser.add_argument("--case", type=int, help="only this case of each reader")
     options = parser.parse_args()
-    found = fuzz(options.seed, options.count, tuple(options.only.split(",")), options.workers)
+    found = fuzz(options.seed, options.count, tuple(options.only.split(",")), options.workers, options.case)
     bad = [one for one in found if one.outcome in BAD]
     for one in bad:
         print(f"--- {one.outcome}: {one.reader} case {one.index} of seed {options.seed}\n{one.told}", file=sys.stderr)
