@@ -13,7 +13,7 @@ from typing import Any
 
 from avseg.errors import AvsegError
 
-TEXT_BYTES = 64 * 2**20
+TEXT_BYTES = 32 * 2**20  # VGGSound's list has 12
 JSON_BYTES = 32 * 2**20  # what Python makes of the worst of them takes some 30 times that
 CONFIG_BYTES = 2 * 2**20  # of a model
 YAML_BYTES = 128 * 2**10

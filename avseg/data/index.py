@@ -6,6 +6,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from avseg.data.layout import FRAMES, SPLITS, DistantFrame, DistantLayout, Layout, Subset, Video, labelled_frames
@@ -17,6 +18,7 @@ _COLUMNS = {"s4": ("name", "start", "category", "split"), "ms3": ("video_id", "s
 _FRAME_COLUMNS = {"s4": ("name", "start", "category", "split", "time", "label"), "ms3": ("video_id", "split", "time")}
 
 _PIXELS = re.compile("[1-9][0-9]{0,4}")
+_MOST_ROWS = 1_000_000  # five times VGGSound's
 _LONGEST_NAME = 200  # bytes, so that a file's name made of it is none too long
 
 
@@ -320,8 +322,8 @@ def read_table(path: Path, absent: str) -> list[tuple[int, list[str]]]:
     """
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""))
-        rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
-        return [(line, cells) for line, cells in rows if any(cells)]
+        listed = ((reader.line_num, [cell.strip() for cell in row]) for row in islice(reader, _MOST_ROWS + 1))
+        rows = [(line, cells) for line, cells in listed if any(cells)]
     except FileNotFoundError:
         raise AvsegError(absent) from None
     except OSError as error:
@@ -330,6 +332,9 @@ def read_table(path: Path, absent: str) -> list[tuple[int, list[str]]]:
         raise AvsegError(f"{path}, line {reader.line_num} cannot be read as CSV ({error}): copy it again.") from None
     except ValueError as error:
         raise AvsegError(f"{path}, {error}: save it as CSV in UTF-8.") from None
+    if len(rows) > _MOST_ROWS:
+        raise AvsegError(f"{path} has more than {_MOST_ROWS:,} rows: name the list of videos, or copy it again.")
+    return rows
 
 
 def short(text: str) -> str:

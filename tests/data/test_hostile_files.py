@@ -121,6 +121,17 @@ def test_a_csv_is_read_or_its_line_is_named(tmp_path: Path, data: bytes, message
     assert len(str(told.value)) < len(str(index)) + 250
 
 
+def test_a_table_without_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avseg.data.index._MOST_ROWS", 1000)
+    path = tmp_path / "sizes.csv"
+    for rows in (999, 1000):
+        path.write_text("name,width,height\n" + "a,1,1\n" * rows)
+        if rows == 999:
+            assert read_sizes(path) == {"a": (1, 1)}
+    with pytest.raises(AvsegError, match="has more than 1,000 rows"):
+        read_sizes(path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
     index = Layout(tmp_path, "s4").index
