@@ -20,6 +20,7 @@ from avseg.data.items import whole_videos
 from avseg.data.store import Shard
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
+from avseg.evaluation.scores import read_evaluation
 from avseg.inference.recording import Recording
 from avseg.media.audio import write_wav
 from avseg.media.flow import read_flow_png, read_published
@@ -220,3 +221,15 @@ def test_a_message_is_one_line_whatever_a_file_says(tmp_path: Path) -> None:
     with pytest.raises(AvsegError) as told:
         read_index(tmp_path, "s4")
     assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["3", "-0.1", "NaN", "1e999", "1" + "0" * 400, '"x"', "[]", "[" * 100_000])
+def test_scores_lie_between_0_and_1(tmp_path: Path, value: str) -> None:
+    video = '{"name": "a", "category": "", "miou": %s, "f_score": 0.5, "frames": [0.5, null], "silent": [false, true]}'
+    head = '{"format_version": 1, "model": "m", "root": "r", "subset": "s4", "split": "test", "avseg": "1", '
+    text = head + '"protocols": {"T=5": {"diagnostics": {}, "videos": [' + video + "]}}}"
+    (tmp_path / "scores.json").write_text(text % "0.5")
+    assert read_evaluation(tmp_path / "scores.json").scores["T=5"].miou == 0.5
+    (tmp_path / "scores.json").write_text(text % value)
+    with pytest.raises(AvsegError, match=r"scores\.json .*: give a file that `avseg evaluate --json` wrote"):
+        read_evaluation(tmp_path / "scores.json")
