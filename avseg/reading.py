@@ -95,7 +95,9 @@ def read_json_lines(path: str | Path, mend: str, most: int = 4 * JSON_BYTES) -> 
         for number, line in enumerate(read_text(path, most).splitlines(), start=1):
             if line.strip():
                 found.append((number, parse_json(line)))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise AvsegError(f"{path} cannot be read ({reason(error)}): {mend}.") from None
+    except ValueError as error:
         where = f", line {number}," if number else ""
         raise AvsegError(f"{path}{where} is not readable JSON ({reason(error)}): {mend}.") from None
     return found
@@ -149,7 +151,9 @@ def read_yaml(path: str | Path, mend: str = "correct it", most: int = YAML_BYTES
         mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1})"
         raise AvsegError(f"{path}: the file is not YAML that can be read{where}: {mend}.") from None
-    except (OSError, ValueError, OverflowError) as error:
+    except OSError as error:
+        raise AvsegError(f"{path} cannot be read ({reason(error)}): {mend}.") from None
+    except (ValueError, OverflowError) as error:
         raise AvsegError(f"{path}: the file is not YAML that can be read ({reason(error)}): {mend}.") from None
 
 

@@ -49,6 +49,9 @@ Place: TypeAlias = tuple["Shard", int]
 _TYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 
 
+_HEADER = 2**26  # bytes
+
+
 class StoreWarning(UserWarning):
     """The store can't be had, and files are read in its place."""
 
@@ -72,7 +75,7 @@ class Shard:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 start = 8 + int.from_bytes(file.read(8), "little")
-                if not 8 < start < size:
+                if not 8 < start < min(size, _HEADER):
                     raise ValueError(f"{path} is cut off")
                 header = parse_json(file.read(start - 8).decode())
             self.names = [(str(name), str(key)) for name, key in parse_json(header["__metadata__"]["names"])]

@@ -110,7 +110,8 @@ class Outputs:
         try:
             found = read_json(self.summary, "remove it", 8 * JSON_BYTES)
             rows, options = found["moments"], found["options"]
-            if isinstance(rows, list) and isinstance(options, dict) and found["end"] >= found["start"]:
+            whole = isinstance(rows, list) and all(row["share"] >= 0 for row in rows)
+            if whole and isinstance(options, dict) and found["end"] >= found["start"]:
                 return dict(found)
         except (AvsegError, KeyError, TypeError):
             pass

@@ -223,8 +223,9 @@ def _check(config: Config) -> None:
     check_model(config.model)
     if not config.data.root:
         raise AvsegError("data.root is not given: name the folder that holds Single-source/ or Multi-sources/.")
-    check_weights(config.model, config.weights)
-    if config.weights.start is not None:
+    if config.weights.start is None:
+        check_weights(config.model, config.weights)
+    else:  # hardly any other is needed
         check_source(config.weights.start)
     _check_machines(config)
     check_folder(config.run.out)
@@ -338,6 +339,13 @@ def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, sec
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:
-    """A run's ``run.json``."""
-    result: dict[str, Any] = read_json(Path(folder) / "run.json", "train the run again")
+    """A run's ``run.json``.
+
+    Raises:
+        AvsegError: it isn't there, or is something else.
+    """
+    file = Path(folder) / "run.json"
+    result = read_json(file, "train the run again")
+    if not isinstance(result, dict) or not {"steps", "seconds", "parameters"} <= set(result):
+        raise AvsegError(f"{file} is not what a run leaves: train the run again.")
     return result

@@ -212,6 +212,7 @@ def test_a_saved_model_is_scored_on_a_split(data: Path, tmp_path: Path, neighbou
 
 def test_each_protocol_is_diagnosed_by_its_own_scores(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avseg.evaluation.evaluate.load", lambda checkpoint: Bright())
+    monkeypatch.setattr("avseg.evaluation.evaluate.check_source", lambda checkpoint: None)
     found = evaluate_checkpoint("bright", data, "s4", "test", workers=0, progress=False)
     scenes = read_scenes(data, "s4", "test")
     assert found.diagnostics == {protocol: diagnose(scores, scenes) for protocol, scores in found.scores.items()}

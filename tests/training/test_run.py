@@ -217,9 +217,9 @@ def test_a_run_shorter_than_a_validation_is_away_is_validated_in_the_end(root, t
     assert same(weights(run.folder / "best"), weights(run.folder))
 
 
-def test_a_loss_that_is_no_number_stops_training_with_a_sentence(root, tmp_path):
+def test_a_loss_that_is_no_number_stops_training_with_a_sentence(root, tmp_path, monkeypatch):
     config = configuration(root, tmp_path / "nan", ufe=False, epochs=2)
-    config.optim.learning_rate = float("inf")
+    monkeypatch.setattr("avseg.training.task.AVSTask.learning_rate", lambda self, step: float("inf"))
     with pytest.raises(AvsegError, match=r"The loss is nan at step \d.*learning_rate"):
         train(config)
 
@@ -244,7 +244,7 @@ def test_training_starts_from_saved_weights(finished, root, tmp_path):
 
 @pytest.mark.filterwarnings("error::avseg.training.run.StartWarning")
 def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished, root, tmp_path, monkeypatch):
-    monkeypatch.setattr("avseg.training.run.build_trainer", lambda *_: pytest.fail("enough"))
+    monkeypatch.setattr("avseg.training.run._with_store", lambda *_: pytest.fail("enough"))
     config = configuration(root, tmp_path / "started", epochs=3)
     gone = str(tmp_path / "gone.pth")
     config.weights = WeightsConfig(gone, gone, gone, start=str(finished.folder))
