@@ -1,7 +1,11 @@
-"""Reading JSON and YAML that anybody may have written: bounded in size and depth, and one sentence where it fails."""
+"""Reading what anybody may have written: bounded in size and depth, and one sentence where it fails."""
 
+import codecs
+import errno
 import json
+import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +13,58 @@ from typing import Any
 
 from avseg.errors import AvsegError
 
+TEXT_BYTES = 32 * 2**20  # VGGSound's list has 12
 JSON_BYTES = 32 * 2**20  # what Python makes of the worst of them takes some 30 times that
 CONFIG_BYTES = 2 * 2**20  # of a model
 YAML_BYTES = 128 * 2**10
 DEEPEST = 64  # lists and mappings within each other
+
+
+def read_bytes(path: str | Path, most: int, cut: bool = False) -> bytes:
+    """The bytes of a regular file: a pipe or a device, which may never end, is refused.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+        cut: Read no more than ``most`` bytes of a longer one rather than to refuse it.
+
+    Raises:
+        OSError: no such file, no regular one, or a longer one; ``strerror`` says which.
+    """
+    # Opening a pipe would wait for whoever writes to it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most and not cut:
+        raise OSError(errno.EFBIG, f"it has more than {most / 2**20:g} MiB", str(path))
+    return data[:most]
+
+
+def read_text(path: str | Path, most: int = TEXT_BYTES, utf16: bool = True) -> str:
+    """The text of a regular file in UTF-8, with or without its mark, or in UTF-16 with its mark.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+        utf16: Whether UTF-16 will do.
+
+    Raises:
+        OSError: as `read_bytes`.
+        ValueError: another encoding, or NUL characters; the message begins with the line.
+    """
+    data = read_bytes(path, most)
+    marked = utf16 and data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    try:
+        text = data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(f"line {line} is not text in {'UTF-16' if marked else 'UTF-8'}") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise ValueError(f"line {line} holds a NUL character and so is not text in UTF-8")
+    return text
 
 
 def read_json(path: str | Path, mend: str, most: int = JSON_BYTES) -> Any:
@@ -28,11 +80,11 @@ def read_json(path: str | Path, mend: str, most: int = JSON_BYTES) -> Any:
             levels.
     """
     try:
-        return parse_json(_text(Path(path), most))
+        return parse_json(read_text(path, most))
     except OSError as error:
-        raise AvsegError(f"{path} cannot be read ({_reason(error)}): {mend}.") from None
+        raise AvsegError(f"{path} cannot be read ({reason(error)}): {mend}.") from None
     except ValueError as error:
-        raise AvsegError(f"{path} is not readable JSON ({_reason(error)}): {mend}.") from None
+        raise AvsegError(f"{path} is not readable JSON ({reason(error)}): {mend}.") from None
 
 
 def read_json_lines(path: str | Path, mend: str, most: int = 4 * JSON_BYTES) -> list[tuple[int, Any]]:
@@ -40,14 +92,14 @@ def read_json_lines(path: str | Path, mend: str, most: int = 4 * JSON_BYTES) -> 
     found = []
     number = 0
     try:
-        for number, line in enumerate(_text(Path(path), most).splitlines(), start=1):
+        for number, line in enumerate(read_text(path, most).splitlines(), start=1):
             if line.strip():
                 found.append((number, parse_json(line)))
     except OSError as error:
-        raise AvsegError(f"{path} cannot be read ({_reason(error)}): {mend}.") from None
+        raise AvsegError(f"{path} cannot be read ({reason(error)}): {mend}.") from None
     except ValueError as error:
         where = f", line {number}," if number else ""
-        raise AvsegError(f"{path}{where} is not readable JSON ({_reason(error)}): {mend}.") from None
+        raise AvsegError(f"{path}{where} is not readable JSON ({reason(error)}): {mend}.") from None
     return found
 
 
@@ -85,7 +137,7 @@ def read_yaml(path: str | Path, mend: str = "correct it", most: int = YAML_BYTES
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = _text(Path(path), most)
+        text = read_text(path, most, utf16=False)  # what parses options reads the file itself
         depth = 0
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):
@@ -100,9 +152,9 @@ def read_yaml(path: str | Path, mend: str = "correct it", most: int = YAML_BYTES
         where = "" if mark is None else f" (line {mark.line + 1})"
         raise AvsegError(f"{path}: the file is not YAML that can be read{where}: {mend}.") from None
     except OSError as error:
-        raise AvsegError(f"{path} cannot be read ({_reason(error)}): {mend}.") from None
+        raise AvsegError(f"{path} cannot be read ({reason(error)}): {mend}.") from None
     except (ValueError, OverflowError) as error:
-        raise AvsegError(f"{path}: the file is not YAML that can be read ({_reason(error)}): {mend}.") from None
+        raise AvsegError(f"{path}: the file is not YAML that can be read ({reason(error)}): {mend}.") from None
 
 
 def read_sections(path: str | Path) -> None:
@@ -130,19 +182,8 @@ def parsing(arguments: Sequence[str]) -> Iterator[None]:
         raise AvsegError(f"{suspect:.60} can't be read ({error!s:.100}): see avseg train --help.") from error
 
 
-def _text(path: Path, most: int) -> str:
-    if path.exists() and not path.is_file():  # a pipe or a device may never end
-        raise ValueError("it is no regular file")
-    with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise ValueError(f"it has more than {most / 2**20:g} MiB")
-    return data.decode("utf-8-sig")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it isn't text in UTF-8"
+def reason(error: Exception) -> str:
+    """Why a file couldn't be read, in words."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 

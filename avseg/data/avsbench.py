@@ -69,6 +69,7 @@ __all__ = [
     "read_image",
     "read_index",
     "read_label_subset",
+    "read_log_mel",
     "read_mask",
     "read_sizes",
     "save_log_mel",
@@ -127,7 +128,7 @@ def load_clip(
         layout.mask(video, k) if k in published else layout.hidden_mask(video, k) if hidden else None for k in frames
     ]
     masks = [None if path is None else read_mask(path, size) for path, size in zip(paths, sizes, strict=True)]
-    examples = _read_log_mel(layout.log_mel(video))
+    examples = read_log_mel(layout.log_mel(video))
     # AVSBench repeats the last example where a video's sound has fewer than five.
     rows = [min(k, len(examples)) - 1 for k in frames]
     return _clip(
@@ -147,7 +148,7 @@ def load_distant_clip(
     size = (image.shape[1], image.shape[0])
     fit = fit_of(layout, frame.name, inputs)
     motion = _read_flow(layout.flow(frame, inputs.flow_method), layout.published_flow(frame), size, inputs, flow)
-    examples = _read_log_mel(layout.log_mel(frame))[:1]
+    examples = read_log_mel(layout.log_mel(frame))[:1]
     return _clip(fit, [image], [motion], [None], examples, frame.name, "", np.zeros(1))
 
 
@@ -221,23 +222,24 @@ def _read_flow(
             raise AvsegError(
                 f"{computed} does not exist: run `avseg data prepare{asked}` with the raw videos in place."
             )
-        flow = read_flow_png(computed)
-        if flow.shape[1:] != (size[1], size[0]):
-            raise AvsegError(f"{computed} and its frame differ in size: delete it and run `avseg data prepare`.")
-        return flow
+        return read_flow_png(computed, size)
     for path in published:
         if not path.is_file():
             raise AvsegError(f"{path} does not exist: put UFE's published flow there, or use --data.flow computed.")
-    flow = decode_published(read_published(*published), inputs.flow_bound)
-    if flow.shape[1:] != (size[1], size[0]):
-        raise AvsegError(f"{published[0]} and its frame differ in size: use --data.flow computed.")
-    return flow
+    return decode_published(read_published(*published, size), inputs.flow_bound)
 
 
-def _read_log_mel(path: Path) -> Tensor:
+def read_log_mel(path: Path) -> Tensor:
+    """`load_log_mel`, and what to do where it can't.
+
+    Raises:
+        AvsegError: no such file, or not a log-mel tensor.
+    """
     try:
         return load_log_mel(path)
-    except OSError:
+    except FileNotFoundError:
         raise AvsegError(f"{path} does not exist: run `avseg data prepare` to make it.") from None
+    except OSError as error:
+        raise AvsegError(f"{path} cannot be read ({error.strerror}): delete it and run `avseg data prepare`.") from None
     except ValueError as error:
         raise AvsegError(f"{error} Delete it and run `avseg data prepare`.") from None

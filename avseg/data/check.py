@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from avseg.data.avsbench import (
     FRAMES,
@@ -28,6 +27,7 @@ from avseg.data.pool import Progress, run_all
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio, read_wav
 from avseg.media.flow import FlowMethod, read_flow_png, read_published
+from avseg.media.picture_files import in_another_format, stored_size
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def _check_one(job: _Video | _Distant) -> list[Problem]:
     def look(path: Path, read: Callable[[Path], str | None]) -> None:
         """``read`` says what is wrong, or raises."""
         if not path.is_file():
-            problems.append(Problem(path, "is missing."))
+            other = in_another_format(path)
+            problems.append(Problem(path, f"is missing: {other}." if other else "is missing."))
             return
         try:
             fault = read(path)
@@ -113,25 +114,31 @@ def _check_one(job: _Video | _Distant) -> list[Problem]:
         if fault is not None:
             problems.append(Problem(path, fault))
 
-    def picture(path: Path) -> str | None:
-        return _size_fault(read_image(path).shape[:2], job.size)
+    def sized(read: Callable[[Path], object]) -> Callable[[Path], str | None]:
+        """The header's size first, whatever there is behind it."""
 
-    def mask(path: Path) -> str | None:
-        return _size_fault(read_mask(path).shape, job.size)
+        def fault(path: Path) -> str | None:
+            found = stored_size(path)
+            if found not in (None, job.size):
+                return _size_fault(found, job.size)
+            read(path)
+            return None
 
-    def flow(path: Path) -> str | None:
-        return _size_fault(read_flow_png(path).shape[1:], job.size)
+        return fault
+
+    picture, mask, flow = sized(read_image), sized(read_mask), sized(read_flow_png)
+    published = sized(lambda path: read_published(path, path))
 
     if isinstance(job, _Distant):
         look(job.layout.image(job.frame), picture)
         look(job.layout.log_mel(job.frame), _log_mel_fault(None))
         ours = [job.layout.flow(job.frame, method) for method in job.methods]
-        _look_at_flow(look, ours, job.layout.published_flow(job.frame), job, flow)
+        _look_at_flow(look, ours, job.layout.published_flow(job.frame), flow, published)
         return problems
     for k in range(1, FRAMES + 1):
         look(job.layout.frame(job.video, k), picture)
         ours = [job.layout.flow(job.video, k, method) for method in job.methods]
-        _look_at_flow(look, ours, job.layout.published_flow(job.video, k), job, flow)
+        _look_at_flow(look, ours, job.layout.published_flow(job.video, k), flow, published)
     for k in labelled_frames(job.video):
         look(job.layout.mask(job.video, k), mask)
     look(job.layout.wav(job.video), _wav_fault)
@@ -143,13 +150,13 @@ def _look_at_flow(
     look: Callable[[Path, Callable[[Path], str | None]], None],
     computed: Sequence[Path],
     published: tuple[Path, Path],
-    job: _Video | _Distant,
     read_computed: Callable[[Path], str | None],
+    read_published: Callable[[Path], str | None],
 ) -> None:
     for path in computed:
         look(path, read_computed)
     for path in () if computed else published:
-        look(path, lambda path: _size_fault(read_published(path, path).shape[1:], job.size))
+        look(path, read_published)
 
 
 def _log_mel_fault(count: int | None) -> Callable[[Path], str | None]:
@@ -177,18 +184,10 @@ def _wav_fault(path: Path) -> str | None:
     )
 
 
-def _size_fault(shape: tuple[int, ...], size: tuple[int, int]) -> str | None:
-    if shape == (size[1], size[0]):
-        return None
-    return f"has {shape[1]}×{shape[0]} pixels, not {size[0]}×{size[1]} as most frames."
+def _size_fault(found: tuple[int, int], size: tuple[int, int]) -> str:
+    return f"has {found[0]}×{found[1]} pixels, not {size[0]}×{size[1]} as most frames."
 
 
 def _usual_size(layout: Layout, videos: list[Video]) -> tuple[int, int]:
-    sizes: Counter[tuple[int, int]] = Counter()
-    for video in videos:
-        try:
-            with Image.open(layout.frame(video, 1)) as image:
-                sizes[image.size] += 1
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
-            continue
+    sizes = Counter(size for video in videos if (size := stored_size(layout.frame(video, 1))))
     return sizes.most_common(1)[0][0] if sizes else (224, 224)

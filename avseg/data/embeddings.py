@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Video, load_log_mel
+from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Video, read_log_mel
 from avseg.data.pool import Progress
 from avseg.errors import AvsegError
 from avseg.files import whole_file
@@ -61,7 +61,7 @@ def audio_embeddings(
         kind, count = "distant", 1
         paths = {frame.key: layout.log_mel(frame) for frame in sources if isinstance(frame, DistantFrame)}
     store = layout.embeddings / f"{kind}-{_digest(FORMAT_VERSION, fingerprint)[:16]}.safetensors"
-    stored, keys = _read_store(store)
+    stored, keys = _read_store(store, count)
     wanted = {name: _file_key(path) for name, path in paths.items()}
     missing = [name for name in paths if name not in stored or keys.get(name) != wanted[name]]
     was_training, home = encoder.training, next((p.device for p in encoder.parameters()), torch.device("cpu"))
@@ -86,10 +86,7 @@ def audio_embeddings(
 
 
 def _examples(path: Path, count: int) -> Tensor:
-    try:
-        examples = load_log_mel(path)
-    except ValueError as error:
-        raise AvsegError(f"{error} Delete it and run `avseg data prepare`.") from None
+    examples = read_log_mel(path)
     rows = [min(i, len(examples) - 1) for i in range(count)]
     return examples[rows]
 
@@ -106,16 +103,18 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read_store(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_store(path: Path, count: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Stored embeddings and the keys they were computed for; nothing from a file that isn't whole."""
     if not path.is_file():
         return {}, {}
     try:
         with safe_open(str(path), framework="pt") as file:
             keys = parse_json((file.metadata() or {}).get("keys", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, keys  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError):
+            stored = {name: file.get_tensor(name) for name in keys}
+    except (SafetensorError, OSError, ValueError, TypeError):
         return {}, {}
+    whole = all(t.dtype == torch.float32 and t.shape == (count, 128) and t.isfinite().all() for t in stored.values())
+    return (stored, keys) if whole and isinstance(keys, dict) else ({}, {})
 
 
 def _write_store(path: Path, stored: Mapping[str, Tensor], keys: Mapping[str, str]) -> None:

@@ -1,17 +1,25 @@
 """The lists that come with AVSBench: its CSVs of videos, UFE's CSVs of frames, sizes of videos, subsets of labels."""
 
 import csv
+import io
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from avseg.data.layout import FRAMES, SPLITS, DistantFrame, DistantLayout, Layout, Subset, Video, labelled_frames
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.reading import read_text, reason
 
 _COLUMNS = {"s4": ("name", "start", "category", "split"), "ms3": ("video_id", "split")}
 _FRAME_COLUMNS = {"s4": ("name", "start", "category", "split", "time", "label"), "ms3": ("video_id", "split", "time")}
+
+_PIXELS = re.compile("[1-9][0-9]{0,4}")
+_MOST_ROWS = 1_000_000  # five times VGGSound's
+_LONGEST_NAME = 200  # bytes, so that a file's name made of it is none too long
 
 
 def read_index(root: str | Path, subset: Subset) -> list[Video]:
@@ -67,8 +75,8 @@ def read_frame_index(root: str | Path, subset: Subset) -> list[tuple[Video, int,
         if video.split != "train":
             continue
         time = row["time"]
-        if not time.isdecimal() or not first <= int(time) < first + FRAMES:
-            raise AvsegError(f"{path}, line {line}: time {time!r} is not one of {first}..{first + FRAMES - 1}.")
+        if time not in map(str, range(first, first + FRAMES)):
+            raise AvsegError(f"{path}, line {line}: time {short(time)} is not one of {first}..{first + FRAMES - 1}.")
         frames.append((video, int(time) - first + 1, subset == "ms3" or row["label"] == "Y"))
     return frames
 
@@ -126,11 +134,14 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
     """Width and height of raw videos by name, from ``video_sizes.csv``; empty without that file."""
     if not path.is_file():
         return {}
-    try:
-        rows = read_rows(path, ("name", "width", "height"), "")
-        return {row["name"]: (int(row["width"]), int(row["height"])) for _, row in rows}
-    except ValueError:
-        raise AvsegError(f"{path} holds a size that is no number: delete it and run `avseg data prepare`.") from None
+    sizes = {}
+    for line, row in read_rows(path, ("name", "width", "height"), f"{path} does not exist."):
+        if not all(_PIXELS.fullmatch(row[side]) for side in ("width", "height")):
+            raise AvsegError(
+                f"{path}, line {line} holds no size in pixels: delete the file and run `avseg data prepare`."
+            )
+        sizes[row["name"]] = (int(row["width"]), int(row["height"]))
+    return sizes
 
 
 def write_sizes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
@@ -216,16 +227,19 @@ def read_label_subset(path: str | Path, videos: Sequence[Video]) -> set[str]:
         AvsegError: no such file, no names, or a name that no training video has.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
-        raise AvsegError(f"data.labelled: {path} cannot be read ({reason}): give a text file of names.") from None
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise AvsegError(
+            f"data.labelled: {path} cannot be read ({reason(error)}): give a text file of names."
+        ) from None
     names = {line.strip() for line in lines if line.strip()}
     if not names:
         raise AvsegError(f"data.labelled: {path} holds no names; write one training video's name a line.")
     unknown = sorted(names - {video.name for video in videos if video.split == "train"})
     if unknown:
-        raise AvsegError(f"data.labelled: {path} names {unknown[0]!r}, which is no training video; correct the line.")
+        raise AvsegError(
+            f"data.labelled: {path} names {short(unknown[0])}, which is no training video; correct the line."
+        )
     return names
 
 
@@ -242,18 +256,24 @@ def _video(row: Mapping[str, str], subset: Subset, path: Path, line: int) -> Vid
     name = row["name" if subset == "s4" else "video_id"]
     _check_name(name, path, line)
     if row["split"] not in SPLITS:
-        raise AvsegError(f"{path}, line {line}: split {row['split']!r} is not one of {', '.join(SPLITS)}.")
+        raise AvsegError(f"{path}, line {line}: split {short(row['split'])} is not one of {', '.join(SPLITS)}.")
     if subset == "ms3":
         return Video(name, "", row["split"], subset)
     _check_name(row["category"], path, line)
     start = row["start"]
-    return Video(name, row["category"], row["split"], subset, int(start) if start.isdecimal() else 0)
+    return Video(
+        name, row["category"], row["split"], subset, int(start) if start.isdecimal() and len(start) < 10 else 0
+    )
 
 
 def _check_name(name: str, path: Path, line: int) -> None:
     # A list may come from anywhere: it must not lead out of its folder.
-    if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
-        raise AvsegError(f"{path}, line {line}: {name!r} is not a plain name; correct the line.")
+    if (
+        name in ("", ".", "..")
+        or any(c in "/\\" or ord(c) < 32 for c in name)
+        or len(name.encode("utf-8", "replace")) > _LONGEST_NAME
+    ):
+        raise AvsegError(f"{path}, line {line}: {short(name)} is not a plain name; correct the line.")
 
 
 def _check_frame_index(layout: Layout, videos: Sequence[Video]) -> None:
@@ -280,22 +300,46 @@ def read_rows(path: Path, columns: Sequence[str], absent: str) -> list[tuple[int
     Raises:
         AvsegError: no such file (``absent`` is the sentence), a missing column, an incomplete row, or no CSV.
     """
+    table = read_table(path, absent)
+    first = table[0][1] if table else []
+    missing = [column for column in columns if column not in first]
+    if missing:
+        raise AvsegError(f"{path} has no column {missing[0]!r}: its first line should be {','.join(columns)}.")
+    places = [first.index(column) for column in columns]
+    rows = []
+    for line, cells in table[1:]:
+        if len(cells) <= max(places):
+            raise AvsegError(f"{path}, line {line} is incomplete: it needs {','.join(columns)}.")
+        rows.append((line, {column: cells[place] for column, place in zip(columns, places, strict=True)}))
+    return rows
+
+
+def read_table(path: Path, absent: str) -> list[tuple[int, list[str]]]:
+    """(line, cells without spaces around them) of every row of a CSV but empty ones.
+
+    Raises:
+        AvsegError: no such file (``absent`` is the sentence), or no CSV in UTF-8, or UTF-16 with its mark.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or [])]
-            if missing:
-                raise AvsegError(f"{path} has no column {missing[0]!r}: its first line should be {','.join(columns)}.")
-            rows = []
-            for row in reader:
-                if any(row[column] is None for column in columns):
-                    raise AvsegError(f"{path}, line {reader.line_num} is incomplete: it needs {','.join(columns)}.")
-                rows.append((reader.line_num, {column: row[column].strip() for column in columns}))
-            return rows
+        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        listed = ((reader.line_num, [cell.strip() for cell in row]) for row in islice(reader, _MOST_ROWS + 1))
+        rows = [(line, cells) for line, cells in listed if any(cells)]
     except FileNotFoundError:
         raise AvsegError(absent) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AvsegError(f"{path} cannot be read as CSV ({error}): copy it again.") from None
+    except OSError as error:
+        raise AvsegError(f"{path} cannot be read ({error.strerror}): copy it again.") from None
+    except csv.Error as error:
+        raise AvsegError(f"{path}, line {reader.line_num} cannot be read as CSV ({error}): copy it again.") from None
+    except ValueError as error:
+        raise AvsegError(f"{path}, {error}: save it as CSV in UTF-8.") from None
+    if len(rows) > _MOST_ROWS:
+        raise AvsegError(f"{path} has more than {_MOST_ROWS:,} rows: name the list of videos, or copy it again.")
+    return rows
+
+
+def short(text: str) -> str:
+    """``text`` in quotes for a message, cut where it is long."""
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

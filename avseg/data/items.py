@@ -27,6 +27,7 @@ from avseg.data.clip import Clip, windows
 from avseg.data.stills import Still, load_stills
 from avseg.errors import AvsegError
 from avseg.media.flow import FlowMethod
+from avseg.media.picture_files import in_another_format
 
 FAR = 4
 """From this frame on S4's frames are ``far`` from the labelled first second."""
@@ -145,7 +146,7 @@ def whole_videos(layout: Layout, split: str) -> list[LabelledItem]:
     """
     videos = [video for video in read_index(layout.root, layout.subset) if video.split == split]
     if not videos:
-        raise AvsegError(f"{layout.index} lists no videos of split {split!r}: choose one of those in its column split.")
+        raise AvsegError(f"{layout.index} lists no videos of split {split!r}: {_instead(layout, split)}.")
     return _labelled_items(layout, videos, FRAMES)
 
 
@@ -231,7 +232,7 @@ def check_files(stills: Iterable[Still], flow: FlowSource, method: FlowMethod = 
 
     def need(path: Path, mend: str) -> None:
         if path not in checked and not path.is_file():
-            raise AvsegError(f"{path} does not exist: {mend}.")
+            raise AvsegError(f"{path} does not exist: {in_another_format(path) or mend}.")
         checked.add(path)
 
     for still in stills:
@@ -248,6 +249,14 @@ def check_files(stills: Iterable[Still], flow: FlowSource, method: FlowMethod = 
         elif flow == "published":
             for path in still.published_flow:
                 need(path, "put UFE's published flow there, or use --data.flow computed")
+
+
+def _instead(layout: Layout, split: str) -> str:
+    """What to do without videos of ``split``."""
+    if split == "val":
+        return "training is validated on them, so write val in the column split of some videos"
+    found = sorted({video.split for video in read_index(layout.root, layout.subset)})
+    return f"its videos are of {' and '.join(found)}: choose --data.split {found[0]}, or correct the column split"
 
 
 def _moving_stills(item: LabelledItem | DistantItem) -> tuple[Still, ...]:

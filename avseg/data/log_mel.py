@@ -3,7 +3,7 @@
 import io
 import math
 import pickle
-from collections import OrderedDict
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,18 @@ import torch
 from torch import Tensor
 
 from avseg.files import whole_file
+from avseg.reading import read_bytes
 
 EXAMPLE = (1, 96, 64)
 """Shape of one example: channel, 10 ms frames, mel bands."""
 
 _LARGEST_FILE = 64 * 2**20
+_LARGEST_VALUE = 100  # ln of a mel band's magnitude: from ln 0.01 = -4.6 to about 10
+_MOST_STEPS = 2000  # of a pickle; a tensor's has about 50
+_CONTAINERS = frozenset(
+    ("DUP", "DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET", "BUILD", "INST", "OBJ")
+)  # steps that no tensor needs, with which hashing can take for ever
+_OLD_STORAGE = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # what the form of storages within a pickle begins with
 
 
 def load_log_mel(path: str | Path) -> Tensor:
@@ -28,14 +35,12 @@ def load_log_mel(path: str | Path) -> Tensor:
         ``(n, 1, 96, 64)`` float32 that doesn't require a gradient.
 
     Raises:
-        FileNotFoundError: no such file.
+        OSError: no such file, no regular one, or a larger one than any log-mel tensor.
         ValueError: anything but one tensor of that shape; the message names the file.
     """
-    path = Path(path)
-    if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"{path} is too large for a log-mel tensor: it was not read.")
-    data = path.read_bytes()
+    data = read_bytes(path, _LARGEST_FILE)
     try:
+        _check_steps(data)
         value = _TensorUnpickler(io.BytesIO(data)).load()
     except Exception as error:
         # A damaged pickle can raise nearly any exception.
@@ -46,8 +51,8 @@ def load_log_mel(path: str | Path) -> Tensor:
     if value.ndim != 4 or value.shape[1:] != EXAMPLE or len(value) == 0 or not value.is_floating_point():
         raise ValueError(f"{path} holds a {value.dtype} tensor of {tuple(value.shape)}, not (n, 1, 96, 64) floats.")
     value = value.detach().to(torch.float32).contiguous()
-    if not torch.isfinite(value).all():
-        raise ValueError(f"{path} holds values that are not finite.")
+    if not (value.abs() <= _LARGEST_VALUE).all():
+        raise ValueError(f"{path} holds values that no log-mel has (non-finite, or beyond ±{_LARGEST_VALUE}).")
     return value
 
 
@@ -61,6 +66,15 @@ def save_log_mel(path: str | Path, log_mel: Tensor) -> None:
         temporary.write_bytes(data)
 
 
+def _check_steps(data: bytes) -> None:
+    """Walk through a pickle without doing what it says: a few bytes can ask for any memory, and for any time."""
+    for count, (step, value, _) in enumerate(pickletools.genops(data)):
+        if step.name in _CONTAINERS or count > _MOST_STEPS:
+            raise pickle.UnpicklingError("steps that no tensor needs")
+        if step.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(value, int) and value > _MOST_STEPS:
+            raise pickle.UnpicklingError("a place in memory that no tensor needs")
+
+
 class _LoadStorage:
     """In the place of ``torch.storage._load_from_bytes``, which would unpickle its bytes without any restriction."""
 
@@ -69,6 +83,8 @@ class _LoadStorage:
     def __call__(self, data: Any) -> Any:
         if not isinstance(data, bytes):
             raise pickle.UnpicklingError("a storage that is not made of bytes")
+        if not data.startswith(_OLD_STORAGE):  # archives can hold far more than their size, and lead elsewhere
+            raise pickle.UnpicklingError("a storage in another form")
         value = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if not isinstance(value, (torch.TypedStorage, torch.UntypedStorage)):
             raise pickle.UnpicklingError("a storage that is something else")
@@ -84,7 +100,7 @@ class _RebuildTensor:
         if not isinstance(storage, torch.TypedStorage):
             raise pickle.UnpicklingError("a tensor without a storage")
         numbers = (offset, *size, *stride)
-        if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
+        if len(size) != len(stride) or any(type(n) is not int or not 0 <= n < 2**63 for n in numbers):
             raise pickle.UnpicklingError("a tensor of impossible size")
         whole = torch.empty(0, dtype=storage.dtype)
         whole.set_(storage)
@@ -116,13 +132,22 @@ class _RebuildParameter:
         return data
 
 
+class _NoHooks:
+    """In the place of ``OrderedDict``, of a tensor's backward hooks, which is always empty."""
+
+    __slots__ = ()
+
+    def __call__(self) -> dict[str, Any]:
+        return {}
+
+
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
     ("torch.storage", "_load_from_bytes"): _LoadStorage(),
     ("_codecs", "encode"): _EncodeLatin1(),
-    ("collections", "OrderedDict"): OrderedDict,  # of backward hooks, always empty
+    ("collections", "OrderedDict"): _NoHooks(),
 }
 
 

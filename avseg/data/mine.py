@@ -145,7 +145,7 @@ class _Run:
         self.workers, self.progress = workers, progress
         rows = read_rows(layout.numbers, ("n", "video"), "") if layout.numbers.is_file() else []
         self.numbers = {row["video"]: row["n"] for _, row in rows}
-        if not all(n.isdecimal() for n in self.numbers.values()):
+        if not all(n.isdecimal() and len(n) < 10 for n in self.numbers.values()):
             raise AvsegError(f"{layout.numbers} holds an n that is no number: remove the folder and mine again.")
         self.tried: set[str] = set()
         self.broken: set[str] = set()

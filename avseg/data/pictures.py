@@ -1,35 +1,30 @@
 """Frames and masks as stored, and the transform from a stored size to the one that a model sees."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from avseg.config import InputConfig
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.media.flow import resize_flow
+from avseg.media.picture_files import decode, picture_bytes
 from avseg.media.resize import Shrink, resize
-
-_PNG_END = b"IEND\xaeB`\x82"
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """A picture as RGB, ``(H, W, 3)`` uint8.
 
     Raises:
-        AvsegError: missing, unreadable or cut off.
+        AvsegError: missing, unreadable, cut off, or larger than any frame.
     """
-    path = Path(path)
-    data = _read_bytes(path, "run `avseg data prepare` to make it")
-    # The decoder may fill the missing rows of a file that was cut off without a word.
-    whole = path.suffix.lower() != ".png" or _PNG_END in data[-64:]
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data and whole else None
-    if image is None:
-        raise AvsegError(f"{path} is not a whole picture: delete it and run `avseg data prepare`.")
+    prepare = "`avseg data prepare`"
+    image = decode(path, cv2.IMREAD_COLOR, f"run {prepare} to make it", f"delete it and run {prepare}")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -57,22 +52,16 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
     Raises:
         AvsegError: missing, unreadable, cut off, or of another size.
     """
-    path = Path(path)
+    mend = "restore the mask, or prepare the frames at its size" if size else "restore the mask from the data set"
+    data = picture_bytes(path, "restore the mask, or take its video out of the CSV", mend, size)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             colours = {"RGBA": 3, "LA": 1}.get(image.mode)
             values: npt.NDArray = np.asarray(image)
-    except FileNotFoundError:
-        raise AvsegError(f"{path} does not exist: restore the mask, or take its video out of the CSV.") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # a damaged file can raise nearly any
         raise AvsegError(f"{path} is not a whole picture: restore the mask from the data set.") from None
     if values.ndim == 3:
         values = np.asarray(values[..., :colours].any(axis=-1))
-    if size is not None and values.shape != (size[1], size[0]):
-        raise AvsegError(
-            f"{path} is {values.shape[1]}×{values.shape[0]} pixels and its frame {size[0]}×{size[1]}: "
-            "restore the mask, or prepare the frames at its size."
-        )
     return np.asarray(values > 0)
 
 
@@ -153,12 +142,3 @@ class Fit:
 def shrink_of(inputs: InputConfig) -> Shrink:
     """How a front end makes pictures smaller."""
     return "bilinear" if inputs.front_end == "avsbench" else "area"
-
-
-def _read_bytes(path: Path, mend: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise AvsegError(f"{path} does not exist: {mend}.") from None
-    except OSError as error:
-        raise AvsegError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from avseg.config import AUDIO_OFFSET, FrontEnd
 from avseg.data.avsbench import (
     DistantLayout,
@@ -29,6 +27,7 @@ from avseg.data.pool import Progress
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
 from avseg.media.flow import FlowMethod
+from avseg.media.picture_files import stored_size
 
 __all__ = [
     "Job",
@@ -191,13 +190,7 @@ def frame_side(layout: Layout, videos: Sequence[Video], size: int | None = None,
 
 def first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
     """Width and height of the first picture that can be read; None without one."""
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                return image.size
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
-            continue
-    return None
+    return next((size for path in paths if (size := stored_size(path))), None)
 
 
 def _check_raw(layout: Layout, jobs: Sequence[Job]) -> None:

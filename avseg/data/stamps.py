@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from avseg.data.index import read_rows
 from avseg.errors import AvsegError
 from avseg.files import whole_folder
 from avseg.media.audio import load_audio
@@ -124,14 +125,9 @@ def list_stamps(folder: str | Path) -> StampsInfo:
         AvsegError: it has no ``index.csv`` of stamps.
     """
     index = Path(folder) / "index.csv"
-    try:
-        with open(index, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = tuple(reader)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise AvsegError(f"{index} is no list of stamps: its columns should be {', '.join(COLUMNS)}")
-    except OSError as error:
-        raise AvsegError(f"{index} cannot be read: fetch the stamps into a new folder") from error
+    rows = tuple(
+        row for _, row in read_rows(index, COLUMNS, f"{index} cannot be read: fetch the stamps into a new folder.")
+    )
     return StampsInfo(Path(folder), rows)
 
 

@@ -27,6 +27,7 @@ from safetensors.numpy import save
 
 from avseg.config import InputConfig
 from avseg.data.avsbench import DistantFrame, DistantLayout, FlowSource, Layout, Video, fit_of
+from avseg.data.log_mel import EXAMPLE
 from avseg.data.pictures import Fit, shrink_of
 from avseg.data.pool import Progress, cores
 from avseg.data.stills import Still, load_stills
@@ -74,8 +75,10 @@ class Shard:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 start = 8 + int.from_bytes(file.read(8), "little")
-                header = parse_json(file.read(min(start, size, _HEADER) - 8).decode())
-            self.names = [(name, key) for name, key in parse_json(header["__metadata__"]["names"])]
+                if not 8 < start < min(size, _HEADER):
+                    raise ValueError(f"{path} is cut off")
+                header = parse_json(file.read(start - 8).decode())
+            self.names = [(str(name), str(key)) for name, key in parse_json(header["__metadata__"]["names"])]
             shape, dtype = header["rows"]["shape"], _TYPES[header["rows"]["dtype"]]
             # Python's own mapping would hold a file open for each shard, and there may be more than a process may have.
             memory = torch.from_file(str(path), False, size, dtype=torch.uint8).numpy()
@@ -272,6 +275,7 @@ class _Part:
                 try:
                     shard = Shard(path)
                     current = all(wanted.get(name, key) == key for name, key in shard.names)
+                    current &= (shard.rows.shape[1:], shard.rows.dtype) == self._row(kind)
                 except (OSError, ValueError):
                     current = False
                 if current:
@@ -280,6 +284,13 @@ class _Part:
                     with suppress(OSError):
                         path.unlink()
         return places
+
+    def _row(self, kind: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and type of a row of ``kind``."""
+        side = self.inputs.image_size
+        kinds = {"frame": ((3, side, side), "U8"), "flow": ((2, side, side), "F16"), "log_mel": (EXAMPLE, "F32")}
+        shape, dtype = kinds.get(kind, ((-(-side * side // 8),), "U8"))
+        return shape, _TYPES[dtype]
 
     def _check_room(self, missing: Sequence[tuple[int, frozenset[str]]]) -> None:
         pixels = self.inputs.image_size**2

@@ -1,6 +1,5 @@
 """Folders like VGGSound's: videos called ``<id>_<start>.mp4``, a CSV of labels, and what these mean in AVSBench."""
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from avseg.data.index import read_rows
+from avseg.data.index import read_rows, read_table, short
 from avseg.errors import AvsegError
 
 _FILE = re.compile(r"([^\\]+)_(\d+)\.mp4", re.IGNORECASE)
@@ -93,14 +92,7 @@ def read_labels(path: Path) -> dict[tuple[str, int], str]:
     Raises:
         AvsegError: it can't be read, or a row is incomplete or has no number where the start should be.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, row) for row in reader if any(row)]
-    except FileNotFoundError:
-        raise AvsegError(f"{path} does not exist: name the CSV of labels with --csv.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AvsegError(f"{path} cannot be read as CSV ({error}): copy it again.") from None
+    rows = read_table(path, f"{path} does not exist: name the CSV of labels with --csv.")
     places: Sequence[int] = (0, 1, 2)
     if rows and not (len(rows[0][1]) > 2 and _second(rows[0][1][1]) is not None):
         places = _columns(rows[0][1], path)
@@ -109,10 +101,10 @@ def read_labels(path: Path) -> dict[tuple[str, int], str]:
     for line, row in rows:
         if len(row) <= max(places):
             raise AvsegError(f"{path}, line {line} is incomplete: it needs id, start and label.")
-        video, start, label = (row[place].strip() for place in places)
+        video, start, label = (row[place] for place in places)
         second = _second(start)
         if second is None:
-            raise AvsegError(f"{path}, line {line}: the start {start!r} is no whole second; correct the line.")
+            raise AvsegError(f"{path}, line {line}: the start {short(start)} is no whole second; correct the line.")
         labels.setdefault((video, second), label)
     return labels
 
@@ -131,9 +123,9 @@ def read_mapping(path: str | Path | None = None) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for line, row in read_rows(path, ("label", "category"), f"{path} does not exist: name a CSV of label,category."):
         if not _CATEGORY.fullmatch(row["category"]):
-            raise AvsegError(f"{path}, line {line}: {row['category']!r} is no category's name; correct the line.")
+            raise AvsegError(f"{path}, line {line}: {short(row['category'])} is no category's name; correct the line.")
         if mapping.setdefault(plain(row["label"]), row["category"]) != row["category"]:
-            raise AvsegError(f"{path}, line {line} gives {row['label']!r} a second category: remove one of them.")
+            raise AvsegError(f"{path}, line {line} gives {short(row['label'])} a second category: remove one of them.")
     if not mapping:
         raise AvsegError(f"{path} lists no labels: its rows should be label,category.")
     return mapping
@@ -188,7 +180,7 @@ def _second(text: str) -> int | None:
         value = float(text)
     except ValueError:
         return None
-    return int(value) if value >= 0 and value.is_integer() else None
+    return int(value) if 0 <= value < 1e9 and value.is_integer() else None
 
 
 def _columns(header: Sequence[str], path: Path) -> list[int]:

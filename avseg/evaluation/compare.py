@@ -198,7 +198,7 @@ def _check_names(names: list[str], row: PerVideo) -> None:
     other = sorted(set(names) ^ set(row))
     if other:
         raise AvsegError(
-            f"The scores are of different videos: {len(other)} are on one side only, such as {other[0]}; "
+            f"The scores are of different videos: {len(other)} are on one side only, such as {other[0][:80]}; "
             "evaluate both models on the same split."
         )
 

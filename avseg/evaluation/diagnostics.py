@@ -104,7 +104,7 @@ def read_scenes(root: str | Path, subset: str, split: str) -> Scenes | None:
             for _, row in read_json_lines(file, "write the benchmark again")
             if row["split"] == split and row.get("subset", subset) == subset
         }
-    except (AvsegError, KeyError, TypeError, AttributeError) as error:
+    except (AvsegError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise AvsegError(
             f"{file} is damaged ({type(error).__name__}): write the benchmark again, or remove the file to evaluate "
             "without strata."

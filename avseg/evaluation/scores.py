@@ -167,8 +167,10 @@ def read_evaluation(path: str | Path) -> Evaluation:
     try:
         values = read_json(path, "give a file that `avseg evaluate --json` wrote")
         if values["format_version"] != FORMAT_VERSION:
-            raise AvsegError(f"{path} has format version {values['format_version']}, not {FORMAT_VERSION}: "
+            raise AvsegError(f"{path} has format version {str(values['format_version'])[:20]}, not {FORMAT_VERSION}: "
                              "evaluate again.")  # fmt: skip
+        if values["subset"] not in ("s4", "ms3") or values["split"] not in ("train", "val", "test"):
+            raise ValueError("No data set of ours.")
         return Evaluation(
             **{key: str(values[key]) for key in ("model", "root", "subset", "split")},
             **{key: str(values.get(key, "")) for key in ("flow", "flow_method")},
@@ -176,7 +178,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
             frames_per_clip=None if values.get("frames_per_clip") is None else int(values["frames_per_clip"]),
             version=str(values["avseg"]),
             scores={name: Scores(name, _videos(found["videos"])) for name, found in values["protocols"].items()},
-            diagnostics={name: found["diagnostics"] for name, found in values["protocols"].items()},
+            diagnostics={name: dict(found["diagnostics"]) for name, found in values["protocols"].items()},
         )
     except (OverflowError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         raise AvsegError(f"{path} does not hold scores: give a file that `avseg evaluate --json` wrote.") from None
@@ -189,10 +191,16 @@ def _videos(rows: list[dict[str, Any]]) -> tuple[VideoScore, ...]:
         VideoScore(
             name=str(row["name"]),
             category=str(row["category"]),
-            miou=float(row["miou"]),
-            f_score=float(row["f_score"]),
-            frames=tuple(math.nan if score is None else float(score) for score in row["frames"]),
+            miou=_share(row["miou"]),
+            f_score=_share(row["f_score"]),
+            frames=tuple(math.nan if score is None else _share(score) for score in row["frames"]),
             silent=tuple(bool(silent) for silent in row["silent"]),
         )
         for row in rows
     )
+
+
+def _share(value: Any) -> float:
+    if not 0 <= float(value) <= 1:
+        raise ValueError("A score lies between 0 and 1.")
+    return float(value)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,10 @@ class Recording:
     def from_folder(cls, folder: str | Path, frame_rate: float | None = None) -> "Recording":
         """Numbered pictures and one sound file in a folder; pictures are read when they are looked at.
 
-        Pictures come in the order of the numbers in their names. Names such as ``000012_0.480.png``, a number and
-        seconds, say when each begins (counted from the first), unless a rate is given. With neither the pictures are
-        spread evenly over the sound.
+        Pictures come in the order of the number that varies in their names, or of all of them from left to right where
+        several do (``take2_9.png`` before ``take2_10.png`` before ``take10_1.png``). Names such as
+        ``000012_0.480.png``, a number and seconds, say when each begins (counted from the first), unless a rate is
+        given. With neither the pictures are spread evenly over the sound.
 
         Args:
             folder: Holds png, jpg, bmp or webp pictures and one wav, mp3, flac, ogg, opus, m4a or aac file.
@@ -112,15 +114,7 @@ class Recording:
         if len(sounds) != 1:
             found = f"{len(sounds)} sound files" if sounds else "no sound file"
             raise AvsegError(f"{folder} holds {found}: put exactly one beside the pictures, such as sound.wav.")
-        numbered: dict[int, Path] = {}
-        for path in pictures:
-            number = re.search(r"\d+", path.stem)
-            if number is None:
-                raise AvsegError(f"{path} has no number in its name: number the pictures in their order.")
-            if int(number[0]) in numbered:
-                raise AvsegError(f"{path} and {numbered[int(number[0])].name} have one number: rename one of them.")
-            numbered[int(number[0])] = path
-        paths = [numbered[number] for number in sorted(numbered)]
+        paths = _in_order(pictures)
         wave = load_audio(sounds[0])
         times = None if frame_rate else _times_in_names(paths)
         if times is not None:
@@ -141,8 +135,10 @@ class _Pictures(Sequence[np.ndarray]):
     def __getitem__(self, index: Any) -> Any:
         try:
             return read_image(self._paths[index])
-        except AvsegError:
-            raise AvsegError(f"{self._paths[index]} is not a picture that can be read: copy it again.") from None
+        except AvsegError as error:
+            # The reader's advice is for a data set's frames.
+            told = str(error).rpartition(": ")[0]
+            raise AvsegError(f"{told}: copy that picture again, or take it out of the folder.") from None
 
 
 def listing(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -152,6 +148,32 @@ def listing(folder: Path) -> tuple[list[Path], list[Path]]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     pictures = [path for path in files if path.suffix.lower() in PICTURES]
     return pictures, [path for path in files if path.suffix.lower() in SOUNDS]
+
+
+def _in_order(pictures: list[Path]) -> list[Path]:
+    """Picture files by the numbers in their names.
+
+    Raises:
+        AvsegError: no number in a name, or nothing that tells two of them apart.
+    """
+    found = {path: [int(number) for number in re.findall(r"\d+", path.stem)] for path in pictures}
+    for path, numbers in found.items():
+        if not numbers:
+            raise AvsegError(f"{path} has no number in its name: number the pictures in their order.")
+    if len({len(numbers) for numbers in found.values()}) > 1:
+        # Only what stands first means the same in all of them.
+        found = {path: numbers[:1] for path, numbers in found.items()}
+    paths = sorted(pictures, key=found.__getitem__)
+    for path, after in pairwise(paths):
+        if found[path] == found[after]:
+            raise AvsegError(f"{after} and {path.name} have one number: rename one of them.")
+        if len(_decimals(path)) == len(_decimals(after)) and _decimals(path) > _decimals(after):
+            raise AvsegError(f"{after} and {path.name} are ambiguous: give decimals one length, as 0.50 and 0.25.")
+    return paths
+
+
+def _decimals(path: Path) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", path.stem)]
 
 
 def _times_in_names(paths: list[Path]) -> np.ndarray | None:

@@ -215,7 +215,7 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
             data = file.readframes(file.getnframes())
     except OSError as error:
         raise AvsegError(f"{path} can't be read ({error.strerror}): check the path.") from None
-    except (wave_file.Error, EOFError):
+    except (wave_file.Error, EOFError, RuntimeError):  # the last from chunks that reach beyond each other
         raise AvsegError(f"{path} isn't a WAV file of 16-bit PCM: convert it.") from None
     check_form(path, rate, channels)
     if width != 2:

@@ -14,6 +14,7 @@ import numpy as np
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.media.picture_files import decode
 from avseg.media.resize import resize
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ SHORTEST_STEP = 0.002
 
 Cameras with a varying frame rate write such pairs, and 40 ms divided by so short a step would magnify noise.
 """
-
-_PNG_END = b"IEND\xaeB`\x82"
 
 
 def farneback(frame: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
@@ -129,16 +128,20 @@ def write_flow_png(path: str | Path, flow: np.ndarray) -> None:
     _write_png(path, np.stack([valid, values[1], values[0]], axis=-1))
 
 
-def read_flow_png(path: str | Path) -> np.ndarray:
+def read_flow_png(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read KITTI's 16-bit flow PNG.
+
+    Args:
+        path: The file.
+        size: (width, height) that it must have; None admits any.
 
     Returns:
         ``(2, H, W)`` float32; zero where the file says that a pixel isn't valid.
 
     Raises:
-        AvsegError: the file is missing, unreadable, cut off, or not a 16-bit PNG of three channels.
+        AvsegError: the file is missing, unreadable, cut off, of another size, or not a 16-bit PNG of three channels.
     """
-    image = _read_png(path)
+    image = _read_png(path, size)
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
         raise AvsegError(f"{path} isn't a flow picture (a 16-bit PNG of three channels): make the flow again.")
     valid = image[..., 0] > 0
@@ -198,18 +201,22 @@ def write_published(x_path: str | Path, y_path: str | Path, flow: np.ndarray, bo
         _write_png(path, np.ascontiguousarray(channel))
 
 
-def read_published(x_path: str | Path, y_path: str | Path) -> np.ndarray:
+def read_published(x_path: str | Path, y_path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a pair of 8-bit grey PNGs (``u``, ``v``) of the published trees.
+
+    Args:
+        x_path, y_path: The files.
+        size: (width, height) that they must have; None admits any.
 
     Returns:
         ``(2, H, W)`` uint8, as stored: see :func:`decode_published`.
 
     Raises:
-        AvsegError: a file is missing, unreadable or not 8-bit, or the two differ in size.
+        AvsegError: a file is missing, unreadable, of another size or not 8-bit, or the two differ in size.
     """
     channels = []
     for path in (x_path, y_path):
-        image = _read_png(path)
+        image = _read_png(path, size)
         if image.dtype != np.uint8:
             raise AvsegError(f"{path} isn't an 8-bit grey picture of published flow: check which tree it is from.")
         if image.ndim == 3:
@@ -247,13 +254,5 @@ def _write_png(path: str | Path, image: np.ndarray) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def _read_png(path: str | Path) -> np.ndarray:
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise AvsegError(f"{path} can't be read ({error.strerror}): check the path, or make the flow again.") from None
-    # The decoder may fill the missing rows of a file that was cut off without a word.
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if _PNG_END in data[-64:] else None
-    if image is None:
-        raise AvsegError(f"{path} isn't a whole PNG picture: make the flow again.")
-    return image
+def _read_png(path: str | Path, size: tuple[int, int] | None) -> np.ndarray:
+    return decode(path, cv2.IMREAD_UNCHANGED, "make the flow", "make the flow again", size)

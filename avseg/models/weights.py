@@ -119,7 +119,7 @@ def _told(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of the library, of the system, or of a type of numbers that PyTorch lacks
-        raise AvsegError(f"{file} is damaged or not a safetensors file ({error}): copy it again.") from error
+        raise AvsegError(f"{file} is damaged or not a safetensors file ({error!s:.200}): copy it again.") from error
 
 
 def sound_tensors(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:

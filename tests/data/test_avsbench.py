@@ -157,11 +157,11 @@ def test_faulty_files_are_named_with_the_mend(mutable: Layout) -> None:
     video = read_index(mutable.root, "s4")[-1]
     path = mutable.mask(video, 2)
     write_mask(path, np.ones((32, 64), dtype=bool))
-    with pytest.raises(AvsegError, match="64×32 pixels and its frame 64×64") as caught:
+    with pytest.raises(AvsegError, match="64×32 pixels, not 64×64") as caught:
         load_clip(mutable, video, (2,), INPUTS)
     assert str(path) in str(caught.value)
     write_flow_png(mutable.flow(video, 3), np.zeros((2, 32, 32)))
-    with pytest.raises(AvsegError, match="differ in size"):
+    with pytest.raises(AvsegError, match="32×32 pixels, not 64×64: make the flow again"):
         load_clip(mutable, video, (3,), INPUTS)
     mutable.frame(video, 4).write_bytes(b"no picture")
     with pytest.raises(AvsegError, match=r"_4\.png is not a whole picture: delete it and run `avseg data prepare`"):

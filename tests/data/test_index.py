@@ -104,7 +104,7 @@ def test_faulty_csvs_are_named_with_the_line(tmp_path: Path, text: str, message:
 
 def test_a_csv_that_is_no_text(tmp_path: Path) -> None:
     _write(tmp_path, "").write_bytes(b"\xff\xfe\x00\x01\x02")
-    with pytest.raises(AvsegError, match="cannot be read as CSV"):
+    with pytest.raises(AvsegError, match="line 1 is not text in UTF-16: save it as CSV in UTF-8"):
         read_index(tmp_path, "s4")
 
 
@@ -154,7 +154,7 @@ def test_sizes(tmp_path: Path) -> None:
     write_sizes(path, {"-b": (1280, 720), "a": (64, 48)})
     assert read_sizes(path) == {"-b": (1280, 720), "a": (64, 48)}
     path.write_text("name,width,height\na,wide,48\n")
-    with pytest.raises(AvsegError, match="a size that is no number"):
+    with pytest.raises(AvsegError, match="line 2 holds no size"):
         read_sizes(path)
 
 

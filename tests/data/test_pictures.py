@@ -38,7 +38,7 @@ def test_masks_of_every_published_mode(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
     write_mask(tmp_path / "a_1.png", np.ones((40, 60), dtype=bool))
-    with pytest.raises(AvsegError, match=r"a_1\.png is 60×40 pixels and its frame 64×64"):
+    with pytest.raises(AvsegError, match=r"a_1\.png is 60×40 pixels, not 64×64"):
         read_mask(tmp_path / "a_1.png", (64, 64))
 
 

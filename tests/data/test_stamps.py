@@ -127,7 +127,7 @@ def test_the_table_is_sound() -> None:
 
 def test_an_index_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("n,video\n1,a.mp4\n")
-    with pytest.raises(AvsegError, match="no list of stamps"):
+    with pytest.raises(AvsegError, match="no column 'picture'"):
         list_stamps(tmp_path)
     with pytest.raises(AvsegError, match="cannot be read"):
         list_stamps(tmp_path / "nowhere")

@@ -1,5 +1,6 @@
 """The store gives what the files give, never what they gave; and it survives kills, rivals and full disks."""
 
+import builtins
 import dataclasses
 import os
 import pickle
@@ -244,9 +245,10 @@ def test_only_masks_that_are_used_are_stored_and_none_that_is_hidden(
 ) -> None:
     """Neither is a hidden mask opened, nor could one be told from a shard."""
     opened: list[str] = []
-    real = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *args, **more: opened.append(str(path)) or real(path, *args, **more))
-    monkeypatch.setattr("PIL.Image.open", _watched(opened))
+    real = builtins.open
+    monkeypatch.setattr(
+        builtins, "open", lambda path, *args, **more: opened.append(str(path)) or real(path, *args, **more)
+    )
     names = [video.name for video in read_index(root, "s4") if video.split == "train"][:2]
     write_label_subset(tmp_path / "few.txt", names)
     stored(run_data(root, length=5, labelled=str(tmp_path / "few.txt")))
@@ -259,18 +261,6 @@ def test_only_masks_that_are_used_are_stored_and_none_that_is_hidden(
     assert len(rows) == 12
     assert len(train) == 2
     assert all(name.endswith("_1.png") for name in train)
-
-
-def _watched(opened: list[str]):
-    from PIL import Image
-
-    real = Image.open
-
-    def open_(path, *args, **more):
-        opened.append(str(path))
-        return real(path, *args, **more)
-
-    return open_
 
 
 def test_the_sources_are_not_opened_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def test_unusable_objects_are_named(what: str, folder: Path) -> None:
         (folder / "bell.png").write_bytes(b"no picture")
     else:
         (folder / "index.csv").write_text("a,b\n1,2\n")
-    words = {"opaque": r"bell\.png", "silent": r"bell\.wav", "broken": r"bell\.png", "columns": "columns"}
+    words = {"opaque": r"bell\.png", "silent": r"bell\.wav", "broken": r"bell\.png", "columns": "no column"}
     with pytest.raises(AvsegError, match=words.get(what, "two")):
         read_all(folder)
 

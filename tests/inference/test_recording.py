@@ -120,7 +120,7 @@ def spoil(folder: Path, how: str) -> None:
         ("no number", r"first\.png has no number in its name: number the pictures"),
         ("same number", "have one number: rename one of them"),
         ("another size", r"frame 3 is \(10, 32, 3\) uint8: give \(H, W, 3\) uint8, all of one size"),
-        ("damaged", r"frame3\.png is not a picture that can be read"),
+        ("damaged", r"frame3\.png is not a whole picture: copy that picture again"),
     ],
 )
 def test_a_folder_that_is_no_recording_is_told(light: AVSegmenter, tmp_path: Path, how: str, sentence: str) -> None:
@@ -173,3 +173,31 @@ def test_a_later_frame_of_another_size_is_told_when_it_comes(light: AVSegmenter)
 def test_what_is_no_source_is_told(given: object, fps: float | None, sentence: str) -> None:
     with pytest.raises(AvsegError, match=sentence):
         footage_of(given, fps)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["cam2_take3_0001.png", "cam2_take3_0002.png", "cam2_take3_0010.png"],
+        ["shot_2_of_10.png", "shot_3_of_10.png", "shot_10_of_10.png"],
+        ["take2_9.png", "take2_10.png", "take10_1.png"],
+        ["mp4_640x360_7.png", "mp4_640x360_8.png", "mp4_640x360_11.png"],
+        ["3.png", "20_end.png", "100b.png"],
+        ["a_2.png", "b_3.png", "a_10.png"],
+    ],
+)
+def test_the_number_that_varies_orders_the_pictures(tmp_path: Path, names: list[str]) -> None:
+    folder = write_folder(tmp_path / "shots", FRAMES[: len(names)], WAVE, names)
+    for other in ("._" + names[0], ".DS_Store", "Thumbs.db", "notes.txt"):
+        (folder / other).write_bytes(b"not a picture 1")
+    found = Recording.from_folder(folder, 10)
+    assert [path.name for path in found.frames._paths] == names
+
+
+def test_names_that_could_be_read_in_two_ways_are_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shots", FRAMES[:2], WAVE, ["at_0.5.png", "at_0.25.png"])
+    with pytest.raises(AvsegError, match="are ambiguous: give decimals one length"):
+        Recording.from_folder(folder, 10)
+    for name in ("at_0.5.png", "at_0.25.png"):
+        (folder / name).rename(folder / f"{float(name[3:-4]):.2f}.png")
+    assert [path.name for path in Recording.from_folder(folder, 10).frames._paths] == ["0.25.png", "0.50.png"]

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from avseg.data.synthetic.objects import Picture, read_picture
 from avseg.errors import AvsegError
@@ -181,5 +181,5 @@ def _read_photograph(path: Path) -> Picture8:
             image = file.convert("RGB")
             image.thumbnail((800, 800))
             return np.asarray(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # a damaged file can raise nearly any
         raise AvsegError(f"{path} is not a readable photograph: remove or replace it") from error

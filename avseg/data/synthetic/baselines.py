@@ -13,6 +13,7 @@ from avseg.data.layout import Layout
 from avseg.data.synthetic.write import mask_file, read_benchmark, read_scenes, scene_video, video_file
 from avseg.errors import AvsegError
 from avseg.media.flow import neighbour_flow
+from avseg.media.picture_files import decode
 from avseg.media.video import read_pairs
 
 Mask = npt.NDArray[np.bool_]
@@ -118,7 +119,5 @@ def _truth(
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise AvsegError(f"{path} is missing or unreadable: write the benchmark again into a new folder")
-    return np.asarray(image, dtype=np.uint8)
+    again = "write the benchmark again into a new folder"
+    return np.asarray(decode(path, cv2.IMREAD_GRAYSCALE, again, again), dtype=np.uint8)

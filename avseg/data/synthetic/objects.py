@@ -1,7 +1,7 @@
 """The things that stand in a scene: pictures and recordings by category, and silent clutter."""
 
-import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,11 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from avseg.data.index import read_rows
 from avseg.data.synthetic import shapes, timbres
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
+from avseg.media.picture_files import picture_bytes
 
 SOUND_SUFFIXES = (".ogg", ".wav", ".mp3", ".flac")
 PICTURE_SIDE = 256  # pixels; larger pictures are shrunk when read, which no scene can show
@@ -107,9 +109,12 @@ def read_picture(picture: Picture) -> npt.NDArray[np.uint8]:
         rgba = shapes.draw(picture.name)
     else:
         try:
-            with Image.open(picture.path) as image:
+            data = picture_bytes(picture.path, "restore it", "remove or replace it")
+            with Image.open(io.BytesIO(data)) as image:
                 rgba = np.asarray(image.convert("RGBA"))
-        except (UnidentifiedImageError, OSError) as error:
+        except AvsegError:
+            raise
+        except Exception as error:  # a damaged file can raise nearly any
             raise AvsegError(f"{picture.path} is not a readable picture: remove or replace it") from error
     inside = rgba[..., 3] > 16
     if not inside.any() or (inside.mean() > 0.995 and picture.category):
@@ -162,11 +167,8 @@ def _procedural() -> ObjectSet:
 
 
 def _indexed(index: Path) -> list[dict[str, str]]:
-    with open(index, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"picture", "sound", "category", "role"} <= set(reader.fieldnames or ()):
-            raise AvsegError(f"{index} lacks columns: it must have picture, sound, category, licence and role")
-        rows = list(reader)
+    columns = ("picture", "sound", "category", "licence", "role")
+    rows = [row for _, row in read_rows(index, columns, f"{index} does not exist: fetch the folder again.")]
     for row in rows:
         for name in (row["picture"], row["sound"]):
             if name and not (index.parent / name).is_file():

@@ -122,13 +122,19 @@ def read_benchmark(root: str | Path, subset: str = "s4") -> BenchmarkInfo:
     Raises:
         AvsegError: there is no generated benchmark of that subset.
     """
+    path = Path(root) / "benchmark.json"
     stored = _stored(Path(root)).get(subset)
     if stored is None:
-        raise AvsegError(
-            f"{Path(root) / 'benchmark.json'} tells of no generated {subset} benchmark: write it with avseg data synth"
-        )
+        raise AvsegError(f"{path} tells of no generated {subset} benchmark: write it with avseg data synth")
+    try:
+        return _info(Path(root), subset, stored)
+    except (KeyError, TypeError, ValueError):
+        raise AvsegError(f"{path} is damaged: write the benchmark again into a new folder.") from None
+
+
+def _info(root: Path, subset: str, stored: Mapping[str, Any]) -> BenchmarkInfo:
     return BenchmarkInfo(
-        root=Path(root),
+        root=root,
         subset=subset,
         version=stored["version"],
         edition=stored["edition"],
@@ -157,7 +163,11 @@ def read_scenes(root: str | Path, subset: str = "s4") -> list[dict[str, Any]]:
     path = scenes_file(Layout(root, _subset(subset)))
     if not path.is_file():
         raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.")
-    return [record for _, record in read_json_lines(path, "delete it and run avseg data synth again")]
+    mend = "delete it and run avseg data synth again"
+    records = [record for _, record in read_json_lines(path, mend)]
+    if not all(isinstance(record, dict) and {"name", "split"} <= record.keys() for record in records):
+        raise AvsegError(f"{path} holds a line that is no scene: {mend}.")
+    return records
 
 
 def scene_video(record: Mapping[str, Any]) -> Video:

@@ -1,0 +1,131 @@
+"""Picture files: what their headers say, looked at before any pixel is decoded, and their pixels."""
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from avseg.errors import AvsegError
+from avseg.reading import read_bytes
+
+LARGEST = 2**26
+"""Pixels that a picture may have: 8,192 × 8,192, twice those of an 8K frame."""
+
+_LARGEST_FILE = 2**28  # bytes
+_START = 2**16  # bytes in which a header is looked for where the whole file isn't wanted
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+
+def picture_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) that the header of a PNG, JPEG, BMP or WebP file gives; None for anything else."""
+    try:
+        if data[:8] == _PNG and data[12:16] == b"IHDR":
+            width, height = struct.unpack(">II", data[16:24])
+        elif data[:2] == b"BM":
+            width, height = struct.unpack("<HH" if data[14:18] == b"\x0c\0\0\0" else "<ii", data[18:26][: _bmp(data)])
+        elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            width, height = _webp_size(data)
+        elif data[:2] == b"\xff\xd8":
+            width, height = _jpeg_size(data)
+        else:
+            return None
+    except (struct.error, IndexError):
+        return None
+    return (width, abs(height)) if width > 0 and height else None
+
+
+def stored_size(path: str | Path) -> tuple[int, int] | None:
+    """(width, height) in the header of a picture file; None where it can't be read or is no picture."""
+    try:
+        return picture_size(read_bytes(path, most=_START, cut=True))
+    except OSError:
+        return None
+
+
+def picture_bytes(path: str | Path, absent: str, faulty: str, size: tuple[int, int] | None = None) -> bytes:
+    """A picture file's bytes, once its header is found to be that of a picture which may be decoded.
+
+    Args:
+        path: PNG, JPEG, BMP or WebP, whatever its name ends in.
+        absent: What to do about a file that isn't there, as the end of a sentence.
+        faulty: What to do about a faulty one.
+        size: (width, height) that it must have; None admits any up to `LARGEST` pixels.
+
+    Raises:
+        AvsegError: no such file, no whole picture, or one of another size.
+    """
+    try:
+        data = read_bytes(path, most=_LARGEST_FILE)
+    except FileNotFoundError:
+        raise AvsegError(f"{path} does not exist: {in_another_format(Path(path)) or absent}.") from None
+    except OSError as error:
+        raise AvsegError(f"{path} cannot be read ({error.strerror}): {faulty}.") from None
+    found = picture_size(data)
+    whole = _PNG_END in data[-64:] if data[:8] == _PNG else b"\xff\xd9" in data[-1024:] or data[:2] != b"\xff\xd8"
+    if found is None or not whole:
+        raise AvsegError(f"{path} is not a whole picture: {faulty}.")
+    if size is not None and found != size:
+        raise AvsegError(f"{path} is {found[0]}×{found[1]} pixels, not {size[0]}×{size[1]}: {faulty}.")
+    if found[0] * found[1] > LARGEST:
+        raise AvsegError(f"{path} is {found[0]}×{found[1]} pixels, more than {LARGEST:,} in all: {faulty}.")
+    return data
+
+
+def decode(path: str | Path, flags: int, absent: str, faulty: str, size: tuple[int, int] | None = None) -> npt.NDArray:
+    """The pixels of a picture file as OpenCV orders them, ``(H, W)`` or ``(H, W, channels)``.
+
+    Args:
+        path, absent, faulty, size: As `picture_bytes`.
+        flags: OpenCV's ``IMREAD_…``.
+
+    Raises:
+        AvsegError: as `picture_bytes`, or pixels that can't be decoded.
+    """
+    data = picture_bytes(path, absent, faulty, size)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise AvsegError(f"{path} is not a whole picture: {faulty}.")
+    return np.asarray(image)
+
+
+def in_another_format(path: Path) -> str:
+    """What to do where a PNG isn't there and a JPEG of its name is, as the end of a sentence; else nothing."""
+    other = next((path.with_suffix(end) for end in (".jpg", ".jpeg", ".JPG") if path.with_suffix(end).is_file()), None)
+    return f"{other.name} is there, but AVSBench's loaders read PNG for S4 and MS3: convert it" if other else ""
+
+
+def _bmp(data: bytes) -> int:
+    return 4 if data[14:18] == b"\x0c\0\0\0" else 8
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    if len(data) < 30:
+        raise IndexError
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", data[26:30])
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """The size that a JPEG's frame header gives, which stands behind segments of any number and length."""
+    place = 2
+    while data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 1:  # fillers, and markers without a segment
+            place += 1 if marker == 0xFF else 2
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
+            return width, height
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return 0, 0
