@@ -340,14 +340,14 @@ def show(demo: Demo, evaluations: "dict[str, Evaluation]") -> None:
     from avseg.evaluation.compare import compare, comparison_table
     from avseg.evaluation.report import verdict
 
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     rows = compare([evaluations["baseline"]], [evaluations["ufe"]])
     console.print(comparison_table(rows, names=("baseline", "UFE")))
     main = next(row for row in rows if (row.protocol, row.metric) == (PROTOCOL, "miou"))
     console.print(verdict("UFE", "baseline", main, generated=True))
-    console.print(f"Report: {demo.out / 'report.html'}", highlight=False)
-    console.print(f"Video:  {demo.out / 'overlay.mp4'}", highlight=False)
-    console.print(f"Models: {demo.out / 'baseline'}, {demo.out / 'ufe'} (for --checkpoint)", highlight=False)
+    console.print(f"Report: {demo.out / 'report.html'}")
+    console.print(f"Video:  {demo.out / 'overlay.mp4'}")
+    console.print(f"Models: {demo.out / 'baseline'}, {demo.out / 'ufe'} (for --checkpoint)")
 
 
 def _same_config(file: Path, config: Config) -> bool:
@@ -374,9 +374,14 @@ def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     last = (0, 0)
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
 
@@ -387,10 +392,10 @@ def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
         yield progress
     if not console.is_terminal:
-        console.print(f"{title}: {last[0]} of {last[1]}", highlight=False)
+        console.print(f"{title}: {last[0]} of {last[1]}")
 
 
 def _say(text: str) -> None:
     from rich.console import Console
 
-    Console().print(text, highlight=False)
+    Console(markup=False, emoji=False, highlight=False).print(text)

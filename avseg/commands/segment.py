@@ -87,27 +87,16 @@ def segment_parser() -> Parser:
 
 
 def segment(options: Any) -> int:
-    from functools import cache
-
     from avseg.errors import AvsegError
     from avseg.inference.inputs import find_inputs
     from avseg.inference.places import kinds_of
-    from avseg.inference.segmenter import AVSegmenter
+    from avseg.inference.segmenter import Pretrained
     from avseg.inference.smoothing import Smoothing
 
     save = kinds_of(kind.strip() for kind in options.save.split(",") if kind.strip())
     smoothing = Smoothing(options.smoothing, options.hysteresis)
     inputs = find_inputs(options.path)
-    model_errors: list[AvsegError] = []
-
-    @cache
-    def model() -> AVSegmenter:
-        try:
-            return AVSegmenter.from_pretrained(options.checkpoint, options.device, options.threshold)
-        except AvsegError as error:
-            model_errors.append(error)
-            raise
-
+    model = Pretrained(options.checkpoint, options.device, options.threshold)
     done: list[tuple[Input, SegmentReport | None]] = []
     for number, item in enumerate(inputs, 1):
         count = f" ({number} of {len(inputs)})" if len(inputs) > 1 else ""
@@ -116,7 +105,7 @@ def segment(options: Any) -> int:
                 report = _segment_one(item, model, options, save, smoothing, update)
         except (AvsegError, OSError) as error:
             # A model that can't be had is no video's fault, and a single video needs no table.
-            if model_errors or len(inputs) == 1:
+            if model.error is not None or len(inputs) == 1:
                 raise
             complain(error)
             done.append((item, None))

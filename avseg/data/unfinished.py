@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avseg.errors import AvsegError
+from avseg.files import clear
 
 try:
     import fcntl
@@ -42,8 +43,7 @@ def working_in(marker: Path, folders: Iterable[Path], wait: bool = False) -> Ite
         file.seek(0)
         if file.read():
             for folder in folders:
-                for left in folder.rglob(".tmp-*"):
-                    left.unlink(missing_ok=True)
+                clear(folder, deep=True, every=True)
         file.truncate(0)
         file.write("unfinished\n")
         file.flush()

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 
 from avseg.errors import AvsegError
+from avseg.files import scratch
 from avseg.inference.hearing import Hearing
 from avseg.inference.recording import Recording
 from avseg.media.audio import SAMPLE_RATE, iter_audio
@@ -188,6 +188,6 @@ def _holds_pictures(path: Path) -> bool:
 def _sound_of(path: Path, stack: ExitStack, start: float, end: float | None) -> dict[str, Any]:
     if start <= 0:
         return {"audio_from": path}
-    part = Path(stack.enter_context(TemporaryDirectory())) / "sound.wav"
+    part = stack.enter_context(scratch("sound")) / "sound.wav"
     cut_sound(path, part, start, end)
     return {"audio_from": part}

@@ -325,13 +325,18 @@ def load(source: str | Path) -> AVSModel:
     for file in (config_file, weights_file):
         if not file.is_file():
             raise AvsegError(f"{path} has no {file.name}: give a folder written by `avseg train` or save_pretrained.")
-    config = _read_config(config_file)
+    config = read_config(config_file)
     model = build(config)
     load_state(model, _read_tensors(weights_file), weights_file)
     return model.eval()
 
 
-def _read_config(file: Path) -> ModelConfig:
+def read_config(file: Path) -> ModelConfig:
+    """What a model's ``config.json`` says.
+
+    Raises:
+        AvsegError: it isn't one that this version reads.
+    """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -28,6 +28,7 @@ from avseg.models import AVSModel, build, load
 from avseg.models.base import load_state
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
+from avseg.training.checkpoints import WholeCheckpoints
 from avseg.training.logs import MetricsCSV, StepProgress, count_progress
 from avseg.training.task import AVSTask
 
@@ -185,6 +186,7 @@ def _trainer(config: Config, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=run.out,
+        plugins=[WholeCheckpoints()],
     )
 
 
