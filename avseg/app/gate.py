@@ -109,11 +109,22 @@ class Gate:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        more = True
+
+        async def heard() -> Any:
+            nonlocal more
+            message = await receive()
+            more = message.get("more_body", False)
+            return message
+
         try:
             if scope["type"] != "http":
                 raise Refused(403, "Only http is spoken here.")
-            await self._admit(scope, receive, send)
+            await self._admit(scope, heard, send)
         except Refused as refused:
+            left = max(2 * self.most, 2**25)
+            while more and left > 0:  # most programs read no answer before they have sent all
+                left -= len((await heard()).get("body", b""))
             await _answer(send, refused)
 
     async def _admit(self, scope: Any, receive: Any, send: Any) -> None:
@@ -253,7 +264,6 @@ def _replay(body: bytes, receive: Any) -> Any:
 
 async def _answer(send: Any, refused: Refused) -> None:
     body = json.dumps({"detail": refused.sentence}).encode("ascii")  # which gradio's own page shows
-    # What is left of an upload isn't waited for.
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})

@@ -262,6 +262,7 @@ def _listening(host: str, port: int) -> Any:
                 f"port {port} of {host} can't be had ({error.strerror}): choose another with --port, or 0 for any "
                 "that is free."
             ) from None
+        listening.listen()  # whoever is told the address may come at once
         yield listening
 
 

@@ -125,19 +125,24 @@ def segment(options: Any) -> int:
 def _segment_one(item: "Input", model: Any, options: Any, save: Any, smoothing: Any, update: Any) -> "SegmentReport":
     from avseg.inference.video import segment_video
 
-    return segment_video(
-        item.given(options.frame_rate),
-        model,
-        options.out,
-        fps=None if options.fps == "all" else options.fps,
-        start=options.start,
-        end=options.end,
-        overwrite=options.overwrite,
-        progress=update,
-        save=save,
-        smoothing=smoothing,
-        name=item.name,
-    )
+    try:
+        return segment_video(
+            item.given(options.frame_rate),
+            model,
+            options.out,
+            fps=None if options.fps == "all" else options.fps,
+            start=options.start,
+            end=options.end,
+            overwrite=options.overwrite,
+            progress=update,
+            save=save,
+            smoothing=smoothing,
+            name=item.name,
+        )
+    except OSError as error:
+        if error.filename is None:  # as where a disk is full
+            error.filename = options.out
+        raise
 
 
 def _tell(done: "list[tuple[Input, SegmentReport | None]]") -> None:
