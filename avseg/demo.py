@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -368,31 +368,10 @@ def _timed(demo: Demo, stage: str) -> Iterator[None]:
         demo.seconds[stage] = demo.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; elsewhere one line at the end."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _bar(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    from avseg.training.logs import count_progress
 
-    console = Console(markup=False, emoji=False, highlight=False)
-    last = (0, 0)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-
-        def progress(done: int, total: int) -> None:
-            nonlocal last
-            last = (done, total)
-            bar.update(task, completed=done, total=total)
-
-        yield progress
-    if not console.is_terminal:
-        console.print(f"{title}: {last[0]} of {last[1]}")
+    return count_progress(title, True)
 
 
 def _say(text: str) -> None:

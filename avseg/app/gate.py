@@ -6,6 +6,7 @@ doors for its own tools. None of that is the page's, so it is stopped here, befo
 
 import ipaddress
 import json
+import math
 import os
 import re
 import socket
@@ -84,6 +85,27 @@ def own_file(path: Any, folder: Path) -> Path:
         if real.is_relative_to(os.path.realpath(folder)) and real.is_file():
             return real
     raise AvsegError("That file was not given to this page, or it is deleted already (after an hour): give it again.")
+
+
+def threshold_of(value: Any) -> float:
+    """A threshold from the page. Errors are those of `number`."""
+    found = number("Threshold", value, 0.01, 0.99, 0.5)
+    assert found is not None
+    return found
+
+
+def number(what: str, value: Any, least: float, most: float, default: float | None) -> float | None:
+    """A number from the page, where programs may have written anything; ``default`` where there is none.
+
+    Raises:
+        AvsegError: it is out of range, or no number.
+    """
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or value == math.inf:
+        span = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+        raise AvsegError(f"{what} is no number {span}: give one.")
+    return float(value)
 
 
 class Gate:

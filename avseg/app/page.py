@@ -11,7 +11,7 @@ import gradio as gr
 
 from avseg.app import pieces
 from avseg.app.choices import Choice, chosen, explained
-from avseg.app.gate import Visitors, own_file
+from avseg.app.gate import Visitors, number, own_file, threshold_of
 from avseg.app.limits import Limits
 from avseg.app.samples import SAMPLES, Sample, sample_file
 from avseg.app.visit import Files, Stretch, Visit, begin, named
@@ -256,9 +256,9 @@ def _runner(house: House, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ..
             # Whatever came before: nothing but what was given to this page is looked at, and nothing that is no number.
             path = own_file(video, house.folder)
             stretch = Stretch(
-                _number("Moments per second", fps, 0.1, 60, FPS),
-                _number("From", start, 0, math.inf, 0.0) or 0.0,
-                _number("To", end, 0, math.inf, None) or None,
+                number("Moments per second", fps, 0.1, 60, FPS),
+                number("From", start, 0, math.inf, 0.0) or 0.0,
+                number("To", end, 0, math.inf, None) or None,
             )
             folder = chosen(model, house.offered, house.typed)
             progress(0, desc="Loading the model")
@@ -320,8 +320,8 @@ def _choose(visit: Visit | None, threshold: float, score: bool, event: gr.EventD
     """Another moment was chosen, on the timeline or among the thumbnails."""
     try:
         here = _present(visit)
-        here.show(round(_number("The moment", event._data.get("index"), 0, math.inf, 0) or 0))
-        return pieces.picture(here, _threshold(threshold), score is True), ""
+        here.show(round(number("The moment", event._data.get("index"), 0, math.inf, 0) or 0))
+        return pieces.picture(here, threshold_of(threshold), score is True), ""
     except AvsegError as error:
         return gr.skip(), pieces.error(str(error))
 
@@ -332,7 +332,7 @@ def _moved(visit: Visit | None, threshold: float | None, score: bool) -> tuple[A
         return gr.skip(), gr.skip(), gr.skip()
     try:
         here = _present(visit)
-        here.threshold = _threshold(threshold)
+        here.threshold = threshold_of(threshold)
         return pieces.picture(here, here.threshold, score is True), _redraw(here), ""
     except AvsegError as error:
         return gr.skip(), gr.skip(), pieces.error(str(error))
@@ -343,7 +343,7 @@ def _follow(visit: Visit | None, threshold: float | None) -> tuple[Any, Any]:
     if threshold is None or visit is None or not visit.there():
         return gr.skip(), gr.skip()
     try:
-        wanted = _threshold(threshold)
+        wanted = threshold_of(threshold)
     except AvsegError:  # the picture's answer tells it
         return gr.skip(), gr.skip()
     return pieces.facts(visit, wanted), pieces.strip(visit, wanted)
@@ -367,7 +367,7 @@ def _drawer(halts: _Halts) -> Callable[..., tuple[Any, ...]]:
 
         try:
             here = _present(visit)
-            files = here.write(_threshold(threshold), told)
+            files = here.write(threshold_of(threshold), told)
             return str(files.video), _redraw(here), "", *_taken(files)
         except _Stopped:
             return gr.skip(), gr.skip(), pieces.note("Stopped."), *[gr.skip()] * 3
@@ -375,26 +375,6 @@ def _drawer(halts: _Halts) -> Callable[..., tuple[Any, ...]]:
             return gr.skip(), gr.skip(), pieces.error(str(error)), *[gr.skip()] * 3
 
     return draw_again
-
-
-def _threshold(value: Any) -> float:
-    found = _number("Threshold", value, 0.01, 0.99, 0.5)
-    assert found is not None
-    return found
-
-
-def _number(what: str, value: Any, least: float, most: float, default: float | None) -> float | None:
-    """A number from the page, where programs may have written anything; ``default`` where there is none.
-
-    Raises:
-        AvsegError: it is out of range, or no number.
-    """
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or value == math.inf:
-        span = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
-        raise AvsegError(f"{what} is no number {span}: give one.")
-    return float(value)
 
 
 def _present(visit: Visit | None) -> Visit:
