@@ -93,7 +93,7 @@ def test_what_a_living_process_needs_stays(tmp_path: Path) -> None:
     """Two processes write into one folder, which a third one clears: only what is left of a dead one goes."""
     script = "import sys; from avseg.files import whole_file, whole_folder, whole_set\n" + (
         "with whole_file('a.txt') as a, whole_folder('b') as b, whole_set('.') as several:\n"
-        "    a.write_text('a'); (b / 'b').write_text('b'); (several / 'c').write_text('c'); print('ready', flush=True)\n"
+        "    a.write_text('a'); (b / 'b').write_text('b'); (several / 'c').write_text('c'); print('on', flush=True)\n"
         "    sys.stdin.readline()\n"
     )
     processes = [
@@ -102,7 +102,7 @@ def test_what_a_living_process_needs_stays(tmp_path: Path) -> None:
     ]
     for process in processes:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        assert process.stdout.readline() == b"on\n"
     for name in (".tmp-avseg-notes", ".tmp-mine.txt", "avseg-app-tmp-abcdefgh"):
         (tmp_path / name).write_text("mine")
     assert len(list(tmp_path.iterdir())) == 12
