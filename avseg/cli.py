@@ -1,7 +1,9 @@
 """The command ``avseg``: finds the command that was asked for, runs it, and turns failures into one sentence."""
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +11,9 @@ from importlib import import_module
 from typing import Any
 
 from avseg import __version__
+from avseg.commands.console import told
 from avseg.errors import AvsegError
+from avseg.files import tidy_again
 
 # Name -> module in avseg.commands, function there (whose parser is FUNCTION_parser), one line of help.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -35,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 FAILED = 1
 USAGE_ERROR = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``avseg``; None takes the process's own.
 
     Returns:
-        The exit code: 0, 1 after a failure, 2 after a wrong use, 130 after Ctrl-C.
+        The exit code: 0, 1 after a failure, 2 after a wrong use, 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    tidy_again()
+    with _ending_well() as ended:
+        code = _outcome(arguments)
+    return TERMINATED if ended else code
+
+
+def _outcome(arguments: list[str]) -> int:
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be anything
     try:
         with _notes_only():
             return _run(arguments)
@@ -58,14 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _interrupted()
-    except BrokenPipeError:
-        # Whoever read the output has left, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except OSError as error:
+        _let_go_of_output()
+        if isinstance(error, BrokenPipeError):  # whoever read the output has left, as `head` does
+            return FAILED
         if error.strerror is None:
             raise
-        return _fail(_told(error))
+        return _fail(told(error))
 
 
 def _run(arguments: list[str]) -> int:
@@ -131,15 +144,40 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _told(error: OSError) -> str:
-    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename and os.path.isfile(error.filename):
-        return f"{error.filename} is a file, and a folder is needed there: name another."
-    return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
+def _let_go_of_output() -> None:
+    """Where output can't be written, keep Python from complaining of it once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str) -> int:
     sys.stderr.write(f"avseg: error: {sentence.removesuffix('.')}.\n")
     return FAILED
+
+
+@contextmanager
+def _ending_well() -> Iterator[list[int]]:
+    """Let SIGTERM unwind as Ctrl-C does, so that temporary files go; a second one kills. Yields what has come."""
+    came: list[int] = []
+    owner = os.getpid()
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != owner:  # a worker that was forked from here
+            os.kill(os.getpid(), number)
+        came.append(number)
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -350,14 +350,14 @@ def show(demo: Demo, evaluations: "dict[str, Evaluation]") -> None:
     from avseg.evaluation.compare import compare, comparison_table
     from avseg.evaluation.report import verdict
 
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     rows = compare([evaluations["baseline"]], [evaluations["ufe"]])
     console.print(comparison_table(rows, names=("baseline", "UFE")))
     main = next(row for row in rows if (row.protocol, row.metric) == (PROTOCOL, "miou"))
     console.print(verdict("UFE", "baseline", main, generated=True))
-    console.print(f"Report: {demo.out / 'report.html'}", highlight=False)
-    console.print(f"Video:  {demo.out / 'overlay.mp4'}", highlight=False)
-    console.print(f"Models: {demo.out / 'baseline'}, {demo.out / 'ufe'} (for --checkpoint)", highlight=False)
+    console.print(f"Report: {demo.out / 'report.html'}")
+    console.print(f"Video:  {demo.out / 'overlay.mp4'}")
+    console.print(f"Models: {demo.out / 'baseline'}, {demo.out / 'ufe'} (for --checkpoint)")
 
 
 def _same_config(file: Path, config: Config) -> bool:
@@ -376,29 +376,13 @@ def _timed(demo: Demo, stage: str) -> Iterator[None]:
         demo.seconds[stage] = demo.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; elsewhere one line at the end."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _bar(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    from avseg.training.logs import count_progress
 
-    console = Console()
-    last = (0, 0)
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-
-        def progress(done: int, total: int) -> None:
-            nonlocal last
-            last = (done, total)
-            bar.update(task, completed=done, total=total)
-
-        yield progress
-    if not console.is_terminal:
-        console.print(f"{title}: {last[0]} of {last[1]}", highlight=False)
+    return count_progress(title, True)
 
 
 def _say(text: str) -> None:
     from rich.console import Console
 
-    Console().print(text, highlight=False)
+    Console(markup=False, emoji=False, highlight=False).print(text)

@@ -114,6 +114,19 @@ def test_models_and_training_choose_no_device() -> None:
     assert not wrong
 
 
+def test_names_are_printed_as_they_are() -> None:
+    """rich takes ``[brackets]`` and ``:words:`` of a file's name for its own marks unless it is told not to."""
+    plain = {"Console": {"markup", "emoji", "highlight"}, "TextColumn": {"markup"}}
+    wrong = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in plain:
+                fixed = node.args and isinstance(node.args[0], ast.Constant) and "description" not in node.args[0].value
+                if not fixed and not plain[node.func.id] <= {word.arg for word in node.keywords}:
+                    wrong.append(f"{name}:{node.lineno}")
+    assert not wrong
+
+
 # Roots of one machine's file system, and drive letters. /proc and /usr are every Linux's; URLs are not paths.
 MACHINE_PATH = re.compile(r"(?<![\w.:/*}])(?:/(?:home|work|root|mnt|scratch|Users|data\d?|tmp)/[\w.]|[A-Za-z]:\\\\?\w)")
 

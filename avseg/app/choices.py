@@ -8,6 +8,7 @@ from avseg.errors import AvsegError
 from avseg.inference import shipped_model
 from avseg.models.catalog import FoundModel, find_models
 
+_LONGEST = 4096  # letters of a path
 _MOST = 50  # models that a list can still be read with
 
 SHIPPED = (
@@ -64,7 +65,9 @@ def chosen(value: str | None, offered: Sequence[Choice], typed: bool = True) -> 
     Raises:
         AvsegError: none, or no folder of a model.
     """
-    text = (value or "").strip()
+    text = value.strip() if isinstance(value, str) else ""
+    if len(text) > _LONGEST:
+        raise AvsegError("That is too long for the name of a folder: choose a model of the list.")
     if not text:
         raise AvsegError("No model is chosen: choose one, or type the folder of one, such as runs/demo/ufe.")
     for choice in offered:
@@ -72,8 +75,12 @@ def chosen(value: str | None, offered: Sequence[Choice], typed: bool = True) -> 
             return choice.path
     if not typed:
         raise AvsegError(f"'{text}' is not one of the models offered here: choose one of the list.")
-    folder = Path(text).expanduser()
-    if not folder.exists():
+    try:
+        folder = Path(text).expanduser()
+        there = folder.exists()
+    except (OSError, RuntimeError, ValueError):  # no such person's home, or nothing that a name may be
+        there = False
+    if not there:
         raise AvsegError(f"{text} does not exist: type the folder of a trained model, such as runs/demo/ufe.")
     # A name that is no folder could mean a repository on a hub, which the page must not ask.
     if not (folder / "config.json").is_file():

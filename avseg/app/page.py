@@ -1,8 +1,9 @@
 """The page's layout and what happens when a person touches it. What is behind it is in `avseg.app.visit`."""
 
+import math
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import gradio as gr
 
 from avseg.app import pieces
 from avseg.app.choices import Choice, chosen, explained
+from avseg.app.gate import Visitors, number, own_file, threshold_of
 from avseg.app.limits import Limits
 from avseg.app.samples import SAMPLES, Sample, sample_file
 from avseg.app.visit import Files, Stretch, Visit, begin, named
@@ -32,9 +34,10 @@ class House:
     Attributes:
         offered: Models to choose from.
         load: Gives the segmenter of a model's path, loaded once.
-        folder: Where visits write.
+        folder: The server's: what visitors upload lies in it, and visits write below it.
         limits: What is taken.
         typed: Whether folders may be typed in.
+        visitors: Who is still there.
     """
 
     offered: list[Choice]
@@ -42,13 +45,15 @@ class House:
     folder: Path
     limits: Limits
     typed: bool
+    visitors: Visitors = field(default_factory=Visitors)
 
 
 class _Halts:
-    """Which visitors want no more of the run that is under way."""
+    """Which visitors want no more of the run that is under way, or have left."""
 
-    def __init__(self) -> None:
+    def __init__(self, visitors: Visitors) -> None:
         self._asked: set[str] = set()
+        self._visitors = visitors
 
     def ask(self, request: gr.Request) -> tuple[Any, Any]:
         """Somebody pressed Stop."""
@@ -59,7 +64,8 @@ class _Halts:
         """A run begins; the function says whether it was asked to stop."""
         session = str(request.session_hash)
         self._asked.discard(session)
-        return lambda: session in self._asked
+        self._visitors.come(session)
+        return lambda: session in self._asked or not self._visitors.here(session)
 
 
 class _Stopped(Exception):
@@ -75,7 +81,7 @@ def page(house: House) -> gr.Blocks:
     """The page for a house."""
     with gr.Blocks(title="avseg", analytics_enabled=False, delete_cache=(KEPT // 6, KEPT)) as blocks:
         state = gr.State(None, time_to_live=KEPT, delete_callback=_forget)
-        halts = _Halts()
+        halts = _Halts(house.visitors)
         gr.HTML(
             "<h1>avseg</h1><p>Which objects in this video make the sound? Everything happens on this machine; "
             "uploads and results are deleted after an hour.</p>",
@@ -98,7 +104,7 @@ def page(house: House) -> gr.Blocks:
             api_visibility="private",
         )
         asked.stop.click(halts.ask, None, [asked.message, asked.stop], cancels=[going], **_AT_ONCE)
-        _look(shown, state, asked.message, video)
+        _look(halts, shown, state, asked.message, video)
     return blocks
 
 
@@ -200,7 +206,7 @@ class _Shown:
         return [self.facts, self.strip, self.moment, self.threshold, self.redraw, *self.files]
 
 
-def _look(shown: _Shown, state: Any, message: Any, video: Any) -> None:
+def _look(halts: _Halts, shown: _Shown, state: Any, message: Any, video: Any) -> None:
     """What happens while a person looks: pictures follow at once, files on request."""
     # What is asked while an answer is under way is asked once, at its end.
     quick = {**_AT_ONCE, "trigger_mode": "always_last"}
@@ -210,7 +216,7 @@ def _look(shown: _Shown, state: Any, message: Any, video: Any) -> None:
     shown.threshold.input(_follow, [state, shown.threshold], [shown.facts, shown.strip], **quick)
     shown.score.input(_moved, given, [shown.moment, shown.redraw, message], **quick)
     shown.redraw.click(
-        _draw_again,
+        _drawer(halts),
         [state, shown.threshold],
         [video, shown.redraw, message, *shown.files],
         show_progress_on=[video],
@@ -247,12 +253,19 @@ def _runner(house: House, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ..
         try:
             if video is None:
                 raise AvsegError("No video is given: drop one, or take a sample.")
-            path = Path(video)
+            # Whatever came before: nothing but what was given to this page is looked at, and nothing that is no number.
+            path = own_file(video, house.folder)
+            stretch = Stretch(
+                number("Moments per second", fps, 0.1, 60, FPS),
+                number("From", start, 0, math.inf, 0.0) or 0.0,
+                number("To", end, 0, math.inf, None) or None,
+            )
             folder = chosen(model, house.offered, house.typed)
             progress(0, desc="Loading the model")
             segmenter = house.load(folder)
-            stretch = Stretch(fps or FPS, start or 0.0, end or None)
-            visit = begin(path, segmenter, house.folder, stretch, house.limits, tell("Listening and looking"))
+            visit = begin(
+                path, segmenter, house.folder / "results", stretch, house.limits, tell("Listening and looking")
+            )
             yield _parts(visit)
             with named(path):
                 files = visit.write(visit.drawn, tell("Drawing the video"))
@@ -307,8 +320,8 @@ def _choose(visit: Visit | None, threshold: float, score: bool, event: gr.EventD
     """Another moment was chosen, on the timeline or among the thumbnails."""
     try:
         here = _present(visit)
-        here.show(int(event._data["index"]))
-        return pieces.picture(here, threshold, score), ""
+        here.show(round(number("The moment", event._data.get("index"), 0, math.inf, 0) or 0))
+        return pieces.picture(here, threshold_of(threshold), score is True), ""
     except AvsegError as error:
         return gr.skip(), pieces.error(str(error))
 
@@ -319,8 +332,8 @@ def _moved(visit: Visit | None, threshold: float | None, score: bool) -> tuple[A
         return gr.skip(), gr.skip(), gr.skip()
     try:
         here = _present(visit)
-        here.threshold = threshold
-        return pieces.picture(here, threshold, score), _redraw(here), ""
+        here.threshold = threshold_of(threshold)
+        return pieces.picture(here, here.threshold, score is True), _redraw(here), ""
     except AvsegError as error:
         return gr.skip(), gr.skip(), pieces.error(str(error))
 
@@ -329,22 +342,39 @@ def _follow(visit: Visit | None, threshold: float | None) -> tuple[Any, Any]:
     """Timeline and thumbnails under a threshold that moves: more work, so they lag behind the shown moment."""
     if threshold is None or visit is None or not visit.there():
         return gr.skip(), gr.skip()
-    return pieces.facts(visit, threshold), pieces.strip(visit, threshold)
-
-
-def _draw_again(
-    visit: Visit | None,
-    threshold: float,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
-) -> tuple[Any, ...]:
     try:
-        here = _present(visit)
-        files = here.write(
-            threshold, lambda done, total: progress((done, total), desc="Drawing the video", unit="moments")
-        )
-        return str(files.video), _redraw(here), "", *_taken(files)
-    except AvsegError as error:
-        return gr.skip(), gr.skip(), pieces.error(str(error)), *[gr.skip()] * 3
+        wanted = threshold_of(threshold)
+    except AvsegError:  # the picture's answer tells it
+        return gr.skip(), gr.skip()
+    return pieces.facts(visit, wanted), pieces.strip(visit, wanted)
+
+
+def _drawer(halts: _Halts) -> Callable[..., tuple[Any, ...]]:
+    """What draws video and downloads again, under another threshold."""
+
+    def draw_again(
+        visit: Visit | None,
+        threshold: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
+    ) -> tuple[Any, ...]:
+        stopped = halts.begin(request)
+
+        def told(done: int, total: int) -> None:
+            if stopped():
+                raise _Stopped
+            progress((done, total), desc="Drawing the video", unit="moments")
+
+        try:
+            here = _present(visit)
+            files = here.write(threshold_of(threshold), told)
+            return str(files.video), _redraw(here), "", *_taken(files)
+        except _Stopped:
+            return gr.skip(), gr.skip(), pieces.note("Stopped."), *[gr.skip()] * 3
+        except AvsegError as error:
+            return gr.skip(), gr.skip(), pieces.error(str(error)), *[gr.skip()] * 3
+
+    return draw_again
 
 
 def _present(visit: Visit | None) -> Visit:

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from avseg import __version__
-from avseg.files import whole_file
+from avseg.files import scratch, whole_file
 
 SIZE = 320  # pixels of both sides
 EDITION = "small"  # whose scenes the model that comes with avseg has learned from; with these seeds it saw none
@@ -71,13 +71,13 @@ def sample_file(sample: Sample, folder: Path | None = None) -> Path:
     with _LOCK:  # two people may ask at once
         if path.is_file():
             return path
-        with tempfile.TemporaryDirectory(prefix="avseg-sample-") as scratch:
+        with scratch("sample") as folder_of_one:
             settings: dict[str, Any] = {"videos": 1, "val": 0, "test": 1, "size": SIZE, "workers": 1}
             settings["edition"] = EDITION
-            write_benchmark(scratch, sample.subset, seed=sample.seed, **settings, **dict(sample.knobs))
-            record = read_scenes(scratch, sample.subset)[0]
+            write_benchmark(folder_of_one, sample.subset, seed=sample.seed, **settings, **dict(sample.knobs))
+            record = read_scenes(folder_of_one, sample.subset)[0]
             with whole_file(path) as temporary:
-                shutil.copyfile(video_file(Layout(scratch, record["subset"]), scene_video(record)), temporary)
+                shutil.copyfile(video_file(Layout(folder_of_one, record["subset"]), scene_video(record)), temporary)
     return path
 
 

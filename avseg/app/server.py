@@ -3,9 +3,9 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import sys
-import tempfile
 import time
 import webbrowser
 from collections import OrderedDict
@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, Thread, Timer
 from typing import TYPE_CHECKING, Any
 
+from avseg.app.gate import LOCAL, Gate, Visitors
 from avseg.app.limits import Limits
-from avseg.app.samples import SAMPLES, sample_file, samples_folder
+from avseg.app.samples import SAMPLES, sample_file
 from avseg.errors import AvsegError
+from avseg.files import scratch
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 PORT = 7860
 _LOADED = 2  # models that are kept in memory
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+_PATIENCE = 5.0  # seconds until work that doesn't hear that the server ends is cut off
 
 # Whatever the page's own scripts might want: the browser asks nobody but this server.
 POLICY = (
@@ -72,7 +74,7 @@ def serve(options: Options, started: Callable[[str], None] | None = None) -> Non
     """
     if options.model is not None and not Path(options.model).exists():
         raise AvsegError(f"{options.model} does not exist: give the folder of a trained model with --checkpoint.")
-    with _house_rules() as folder, _listening(options.host, options.port) as listening:
+    with scratch("app") as folder, _house_rules(folder), _listening(options.host, options.port) as listening:
         from avseg.inference import choose_device
 
         choose_device(options.device)
@@ -82,30 +84,48 @@ def serve(options: Options, started: Callable[[str], None] | None = None) -> Non
         import uvicorn
 
         address = _address(options.host, listening.getsockname()[1])
-        app = build(options, folder, models, lambda: _opened(address, options.browser, started))
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1, ws="none")
-        )
+        visitors = Visitors()
+        app = build(options, folder, models, lambda: _opened(address, options.browser, started), visitors)
+
+        class Server(uvicorn.Server):
+            """Ends for good, whatever is under way."""
+
+            def handle_exit(self, sig: int, frame: Any) -> None:
+                visitors.close()
+                late = Timer(_PATIENCE, _cut_off, (folder, sig))
+                late.daemon = True
+                late.start()
+                super().handle_exit(sig, frame)
+
+        server = Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1, ws="none"))
         # uvicorn ends well on Ctrl-C and then lets it through.
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
 
 
-def build(options: Options, folder: Path, models: "Models", started: Callable[[], None] = lambda: None) -> "FastAPI":
+def build(
+    options: Options,
+    folder: Path,
+    models: "Models",
+    started: Callable[[], None] = lambda: None,
+    visitors: Visitors | None = None,
+) -> "FastAPI":
     """The page as an ASGI application.
 
     Args:
         options: How it is served.
-        folder: Where uploads and results are written; deleted when the application ends.
+        folder: Where uploads and results are written, and the only files that requests may name.
         models: Gives segmenters.
         started: Called once the page can be opened.
+        visitors: Who is there.
     """
     import gradio as gr
     from fastapi import FastAPI
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from avseg.app.choices import choices
     from avseg.app.page import HERE, KEPT, House, page
+
+    there = Visitors() if visitors is None else visitors
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -116,16 +136,14 @@ def build(options: Options, folder: Path, models: "Models", started: Callable[[]
             yield
         finally:
             tidying.cancel()
-            shutil.rmtree(folder, ignore_errors=True)
+            there.close()
 
-    local = options.host in _LOCAL
-    house = House(choices(options.runs, options.model), models, folder / "results", options.limits, typed=local)
+    offered = choices(options.runs, options.model)
+    house = House(offered, models, folder, options.limits, options.host in LOCAL, there)
     blocks = page(house).queue(default_concurrency_limit=4)
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Gate, host=options.host, folder=folder, limits=options.limits, visitors=there)
     app.add_middleware(_Headers)
-    if local:
-        # Another site's page can't reach this one under a name of its own.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     gr.mount_gradio_app(
         app,
         blocks,
@@ -138,7 +156,6 @@ def build(options: Options, folder: Path, models: "Models", started: Callable[[]
         pwa=False,
         mcp_server=False,
         max_file_size=round(options.limits.megabytes * 2**20),
-        allowed_paths=[str(samples_folder())],
         theme=_theme(),
         css=(HERE / "page.css").read_text(encoding="utf-8"),
     )
@@ -192,10 +209,15 @@ class _Headers:
         await self.app(scope, receive, told)
 
 
+def _cut_off(folder: Path, how: int) -> None:
+    """End a process in which something still runs that can't be told to stop."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0 if how == signal.SIGINT else 128 + how)
+
+
 @contextmanager
-def _house_rules() -> Any:
-    """gradio, told before it is imported to keep to this machine and to one folder, which is deleted at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="avseg-app-"))
+def _house_rules(folder: Path) -> Any:
+    """gradio, told before it is imported to keep to this machine and to one folder."""
     rules = {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": str(folder),
@@ -207,7 +229,7 @@ def _house_rules() -> Any:
     try:
         import gradio  # noqa: F401
 
-        yield folder
+        yield
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
@@ -216,7 +238,6 @@ def _house_rules() -> Any:
             "(or install avseg with its extra 'app')."
         ) from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
@@ -239,6 +260,7 @@ def _listening(host: str, port: int) -> Any:
                 f"port {port} of {host} can't be had ({error.strerror}): choose another with --port, or 0 for any "
                 "that is free."
             ) from None
+        listening.listen()  # whoever is told the address may come at once
         yield listening
 
 

@@ -1,5 +1,8 @@
 """What commands show: progress, notes, tables."""
 
+import errno
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -37,15 +40,15 @@ def progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False, highlight=False)) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -67,9 +70,20 @@ def _lines(title: str, unit: str) -> Callable[[int, int], None]:
     return tell
 
 
+def told(error: OSError) -> str:
+    """What the system reported, as a sentence."""
+    # A hidden temporary name, or PyAV's way of naming files, means nothing to a person.
+    name = re.sub(r"^file:|/\.(tmp|new|old)-avseg-.*", "", os.fsdecode(error.filename or ""), flags=re.DOTALL)
+    if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(name):
+        return f"{name} is a file, and a folder is needed there: name another."
+    mend = ": make room there, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return f"{name}: {error.strerror}{mend}." if name else f"{error.strerror}."
+
+
 def complain(error: Exception) -> None:
     """Tell a failure that doesn't end the command, as `avseg.cli` tells the one that does."""
-    sys.stderr.write(f"avseg: error: {str(error).removesuffix('.')}.\n")
+    sentence = told(error) if isinstance(error, OSError) and error.strerror else str(error)
+    sys.stderr.write(f"avseg: error: {sentence.removesuffix('.')}.\n")
     sys.stderr.flush()
 
 
@@ -82,7 +96,7 @@ def show(table: "RenderableType") -> None:
     """Print a table, or what else rich can, at least 80 columns wide."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     console.width = max(80, console.width)
     console.print(table)
     sys.stdout.flush()

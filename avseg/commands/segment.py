@@ -93,12 +93,10 @@ def segment_parser() -> Parser:
 
 
 def segment(options: Any) -> int:
-    from functools import cache
-
     from avseg.errors import AvsegError
     from avseg.inference.inputs import find_inputs
     from avseg.inference.places import kinds_of
-    from avseg.inference.segmenter import AVSegmenter, choose_device
+    from avseg.inference.segmenter import Pretrained, choose_device
     from avseg.inference.smoothing import Smoothing
     from avseg.models.loading import check_source
 
@@ -108,16 +106,7 @@ def segment(options: Any) -> int:
         check_source(options.checkpoint)
     choose_device(options.device)
     inputs = find_inputs(options.path)
-    model_errors: list[AvsegError] = []
-
-    @cache
-    def model() -> AVSegmenter:
-        try:
-            return AVSegmenter.from_pretrained(options.checkpoint, options.device, options.threshold)
-        except AvsegError as error:
-            model_errors.append(error)
-            raise
-
+    model = Pretrained(options.checkpoint, options.device, options.threshold)
     done: list[tuple[Input, SegmentReport | None]] = []
     for number, item in enumerate(inputs, 1):
         count = f" ({number} of {len(inputs)})" if len(inputs) > 1 else ""
@@ -126,7 +115,7 @@ def segment(options: Any) -> int:
                 report = _segment_one(item, model, options, save, smoothing, update)
         except (AvsegError, OSError) as error:
             # A model that can't be had is no video's fault, and a single video needs no table.
-            if model_errors or len(inputs) == 1:
+            if model.error is not None or len(inputs) == 1:
                 raise
             complain(error)
             done.append((item, None))
@@ -146,20 +135,25 @@ def segment(options: Any) -> int:
 def _segment_one(item: "Input", model: Any, options: Any, save: Any, smoothing: Any, update: Any) -> "SegmentReport":
     from avseg.inference.video import segment_video
 
-    return segment_video(
-        item.given(options.frame_rate),
-        model,
-        options.out,
-        fps=None if options.fps == "all" else options.fps,
-        start=options.start,
-        end=options.end,
-        overwrite=options.overwrite,
-        progress=update,
-        save=save,
-        smoothing=smoothing,
-        name=item.name,
-        audio_track=options.audio_track,
-    )
+    try:
+        return segment_video(
+            item.given(options.frame_rate),
+            model,
+            options.out,
+            fps=None if options.fps == "all" else options.fps,
+            start=options.start,
+            end=options.end,
+            overwrite=options.overwrite,
+            progress=update,
+            save=save,
+            smoothing=smoothing,
+            name=item.name,
+            audio_track=options.audio_track,
+        )
+    except OSError as error:
+        if error.filename is None:  # as where a disk is full
+            error.filename = options.out
+        raise
 
 
 def _tell(done: "list[tuple[Input, SegmentReport | None]]") -> None:

@@ -3,7 +3,6 @@
 import csv
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +13,7 @@ from PIL import Image
 
 from avseg.data.index import read_rows
 from avseg.errors import AvsegError
-from avseg.files import whole_folder
+from avseg.files import clear, scratch, whole_folder
 from avseg.media.audio import load_audio
 
 PACKAGE = "tuxpaint-stamps-default"
@@ -80,15 +79,16 @@ def fetch_stamps(folder: str | Path, archive: Path | None = None) -> StampsInfo:
             folder holds something else.
     """
     folder = Path(folder)
+    clear(folder.parent)
     if (folder / "index.csv").is_file():
         return list_stamps(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise AvsegError(f"{folder} is in use by something else: name a new or an empty folder for the stamps")
-    with tempfile.TemporaryDirectory() as temporary:
-        package = Path(archive) if archive is not None else _download(Path(temporary))
+    with scratch("stamps") as temporary:
+        package = Path(archive) if archive is not None else _download(temporary)
         if not package.is_file():
             raise AvsegError(f"{package} is not there: give the {PACKAGE} .deb, or leave the archive out")
-        unpacked = Path(temporary) / "unpacked"
+        unpacked = temporary / "unpacked"
         unpacked.mkdir()
         _run(["dpkg-deb", "-x", str(package), str(unpacked)], f"{package} could not be unpacked")
         stamps = unpacked / _INSIDE

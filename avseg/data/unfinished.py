@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from avseg.errors import AvsegError
+from avseg.files import clear
 
 try:
     import fcntl
@@ -60,8 +61,7 @@ def working_in(marker: Path, folders: Iterable[Path], wait: bool = False, held: 
             file.seek(0)
             if file.read():
                 for folder in folders:
-                    for left in folder.rglob(".tmp-*"):
-                        left.unlink(missing_ok=True)
+                    clear(folder, deep=True, every=True)
             file.truncate(0)
             file.write("unfinished\n")
             file.flush()

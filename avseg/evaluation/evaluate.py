@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
@@ -103,8 +104,9 @@ def evaluate_checkpoint(
         root, subset, split, inputs, workers, flow=given, truth=size == "truth"
     )
     if progress:
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
         total = len(clips) if isinstance(clips, Sized) else None
-        clips = track(clips, f"Evaluating {Path(checkpoint).name}", total=total, console=Console(stderr=True))
+        clips = track(clips, f"Evaluating {escape(Path(checkpoint).name)}", total=total, console=console)
     scores = evaluate_both(model, clips, device)
     evaluation = Evaluation(
         model=str(checkpoint),

@@ -1,6 +1,8 @@
 """From what a person types to the videos that are meant: files, folders and patterns, each with a name of its own."""
 
 import glob
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,27 +65,31 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
             found.setdefault(path, problem)
     unique: dict[Path, Path] = {}
     for path in found:
-        unique.setdefault(path.resolve(), path)
+        unique.setdefault(_real(path), path)
     chosen = list(unique.values())
     return [Input(path, name, found[path]) for path, name in zip(chosen, _names(chosen), strict=True)]
 
 
 def _expand(given: str) -> list[tuple[Path, str]]:
     path = Path(given)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given):
+        return [(path, f"{given} is an address, and only files are read: download it first.")]
+    if given == "-":
+        return [(path, "- would be a pipe, which can't be read twice: save the video as a file first.")]
     if path.is_dir():
         return _in_folder(path)
     if path.exists() or not glob.has_magic(given):
-        return [(path, "")]
+        return [(path, _nowhere(path))]
     matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
-    videos = [match for match in matches if _is_video(match)]
-    return [(video, "") for video in videos] or [(path, f"{given} matches no video: check the pattern.")]
+    videos = [(match, _nowhere(match)) for match in matches if _is_video(match)]
+    return videos or [(path, f"{given} matches no video: check the pattern.")]
 
 
 def _in_folder(folder: Path) -> list[tuple[Path, str]]:
     files = sorted(folder.iterdir())
-    videos = [file for file in files if _is_video(file)]
+    videos = [(file, _nowhere(file)) for file in files if _is_video(file)]
     if videos:
-        return [(video, "") for video in videos]
+        return videos
     pictures, sounds = listing(folder)
     if pictures and sounds:
         return [(folder, "")]
@@ -94,7 +100,20 @@ def _in_folder(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file() and not is_overlay(path)
+    if path.suffix.lower() not in VIDEOS or path.name.startswith("."):
+        return False
+    return (path.is_file() and not is_overlay(path)) or bool(_nowhere(path))
+
+
+def _nowhere(path: Path) -> str:
+    """What is wrong with a link to no file; empty for anything else."""
+    if not path.is_symlink() or path.exists():
+        return ""
+    return f"{path} is a link to a file that isn't there, or to itself: mend or remove it."
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve can't stand links that lead to themselves
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -118,7 +137,7 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def _told_apart(paths: list[Path]) -> list[str]:
-    parents = [path.resolve().parent for path in paths]
+    parents = [_real(path).parent for path in paths]
     share = len(set(parents)) < len(paths)
     ends = [f"{output_name(path)}_{path.suffix[1:]}" if share and path.suffix else output_name(path) for path in paths]
     names = ends

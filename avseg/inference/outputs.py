@@ -1,6 +1,5 @@
 """The files that come of a segmented video: overlay, masks, COCO, scores and film strip, each written whole."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ import numpy as np
 
 from avseg.ahead import ahead
 from avseg.errors import AvsegError
-from avseg.files import whole_file
+from avseg.files import json_bytes, whole_file
 from avseg.inference.footage import LATE, Footage, frames_of
 from avseg.media.video import VideoWriter
 from avseg.media.writer import MOST_FPS
@@ -129,4 +128,4 @@ def _opened_late(
 def write_json_line(path: str | Path, value: object) -> None:
     """Write JSON without indentation, for files that machines read; whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(json_bytes(value))

@@ -1,15 +1,13 @@
 """Where the files of a segmented video go, what stands there already, and how they get there whole."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from avseg.errors import AvsegError
+from avseg.files import check_folder, whole_set
 from avseg.inference.footage import Footage
 from avseg.reading import JSON_BYTES, read_json
 
@@ -62,14 +60,18 @@ class Outputs:
         for parent in (self.out, self.folder):
             if parent.exists() and not parent.is_dir():
                 raise AvsegError(f"{parent} is a file: choose another folder for the results (--out).")
+            check_folder(parent)
 
-    def missing(self, kinds: tuple[str, ...], footage: Footage, options: dict[str, Any]) -> tuple[str, ...]:
+    def missing(
+        self, kinds: tuple[str, ...], footage: Footage, options: dict[str, Any], content: str
+    ) -> tuple[str, ...]:
         """Which outputs are to be made beside those that exist.
 
         Args:
             kinds: What was asked for.
             footage: What it is of.
             options: How it is to be made.
+            content: Of the video (`avseg.inference.known.content_of`).
 
         Raises:
             AvsegError: what exists is of another video, was made with other options, or isn't complete.
@@ -80,7 +82,9 @@ class Outputs:
                 raise AvsegError(f"{self.path(there[0])} exists: {_MEND}")
             return kinds
         known = self.read_summary()
-        if (known.get("video"), known.get("bytes")) != (footage.info.path.name, size_of(footage)):
+        there_is = (footage.info.path.name, size_of(footage), content)
+        # An earlier version didn't note the content.
+        if (known.get("video"), known.get("bytes"), known.get("content", content)) != there_is:
             raise AvsegError(f"{self.folder} holds the results of another {known.get('video')}: {_MEND}")
         missing = tuple(kind for kind in kinds if kind not in there)
         if missing:
@@ -93,13 +97,21 @@ class Outputs:
         Raises:
             AvsegError: it wasn't.
         """
-        if self.differ(options):
-            raise AvsegError(f"{self.folder} was made with other options: {_MEND}")
+        differ = self.differ(options)
+        if differ:
+            raise AvsegError(f"{self.folder} was made with other options: {_MEND.removesuffix('.')} ({differ}).")
 
-    def differ(self, options: dict[str, Any]) -> bool:
-        """Whether what exists was made with other options."""
-        known = self.read_summary()["options"]
-        return any(known.get(name) != value for name, value in options.items())
+    def differ(self, options: dict[str, Any]) -> str:
+        """Which of some options what exists was made with, where they were others; empty where they were the same."""
+        summary = self.read_summary()
+        known = {**summary["options"], "weights": summary.get("weights", "")}
+        # The same model may have moved, and another may stand where it was.
+        alike = "weights" if known["weights"] and options.get("weights") else "model"
+        names = [name for name in options if name not in ("model", "weights") or name == alike]
+        words = {"weights": "other weights", "model": f"model {known.get('model')}"}
+        return ", ".join(
+            words.get(name, f"{name} {known[name]}") for name in names if name in known and known[name] != options[name]
+        )
 
     def read_summary(self) -> dict[str, Any]:
         """What `moments.json` holds.
@@ -136,17 +148,11 @@ class Outputs:
     def staged(self) -> Iterator["Outputs"]:
         """A hidden place beside this one, whose files come here once the block has ended well."""
         made = [folder for folder in (self.folder, self.out) if not folder.exists()]
-        self.out.mkdir(parents=True, exist_ok=True)
         try:
-            with TemporaryDirectory(prefix=".tmp-", dir=self.out) as hidden:
-                stage = Outputs(Path(hidden), self.name)
+            with whole_set(self.out) as hidden:
+                stage = Outputs(hidden, self.name)
                 stage.folder.mkdir()
                 yield stage
-                self.folder.mkdir(exist_ok=True)
-                for fresh, place in ((stage.path(kind), self.path(kind)) for kind in KINDS):
-                    if fresh.exists():
-                        _replace(fresh, place)
-                _replace(stage.summary, self.summary)
         except BaseException:
             for folder in made:
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -183,13 +189,3 @@ def size_of(footage: Footage) -> int | None:
     """Size of the video's file in bytes, by which it is known again."""
     path = footage.info.path
     return path.stat().st_size if path.is_file() else None
-
-
-def _replace(fresh: Path, place: Path) -> None:
-    if place.is_dir():
-        old = Path(mkdtemp(prefix=".old-", dir=place.parent))
-        os.replace(place, old / "was")
-        os.replace(fresh, place)
-        shutil.rmtree(old)
-    else:
-        os.replace(fresh, place)

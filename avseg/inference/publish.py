@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import avseg
 from avseg.config import ModelConfig
 from avseg.errors import AvsegError
+from avseg.files import scratch
 from avseg.models import AVSModel
 from avseg.reading import read_json, read_yaml
 
@@ -92,7 +92,7 @@ def push_to_hub(
     from huggingface_hub import HfApi
 
     known = _run(origin)
-    with TemporaryDirectory() as temporary:
+    with scratch("model") as temporary:
         folder = model.save_pretrained(temporary)
         given = origin / "README.md" if origin is not None else None
         if given is not None and given.is_file() and scores is None:

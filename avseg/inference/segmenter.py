@@ -3,9 +3,12 @@
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +19,14 @@ from avseg.ahead import ahead
 from avseg.data.clip import Batch
 from avseg.errors import AvsegError
 from avseg.inference.footage import Footage, Given
+from avseg.inference.known import weights_of
 from avseg.inference.moments import Glimpse, Moment, Scored, View
 from avseg.inference.publish import push_to_hub
 from avseg.inference.result import Result, ScoreStore
 from avseg.inference.smoothing import Smoothing, smooth
 from avseg.inference.source import Source, open_source
 from avseg.models import AVSModel
+from avseg.models.loading import read_config
 
 FPS = 5.0
 """Moments per second that are looked at unless something else is asked for."""
@@ -49,6 +54,7 @@ class AVSegmenter:
         _check_threshold(threshold)
         self.threshold = model.config.threshold if threshold is None else threshold
         self.name = name or model.config.base
+        self.weights = ""
         self._most: int | None = None  # moments that fitted the device's memory
         self._origin: Path | None = None
 
@@ -80,7 +86,13 @@ class AVSegmenter:
         else:
             segmenter = cls(models.load(source), device, threshold, str(source))
         segmenter._origin = Path(source) if Path(source).is_dir() else None
+        segmenter.weights = weights_of(Path(source))
         return segmenter
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What results say of how they were made: ``threshold``, ``model`` and ``weights`` (see `Pretrained`)."""
+        return {"threshold": self.threshold, "model": self.name, "weights": self.weights}
 
     def stream(
         self,
@@ -295,6 +307,49 @@ def _with_frames(moments: Iterator[Scored], footage: Footage) -> Iterator[tuple[
 
     for frame in footage.shown(times()):
         yield met.popleft(), frame
+
+
+class Pretrained:
+    """A trained model that is loaded once it is needed.
+
+    Args:
+        source: See `AVSegmenter.from_pretrained`, as are ``device`` and ``threshold``.
+
+    Attributes:
+        error: Why it can't be had, once that has turned out.
+    """
+
+    def __init__(self, source: str | Path | None = None, device: str = "auto", threshold: float | None = None):
+        self._source, self._device, self._threshold = source, device, threshold
+        self.error: AvsegError | None = None
+
+    def __call__(self) -> AVSegmenter:
+        """The model.
+
+        Raises:
+            AvsegError: see `AVSegmenter.from_pretrained`.
+        """
+        return self._segmenter
+
+    @cached_property
+    def _segmenter(self) -> AVSegmenter:
+        try:
+            return AVSegmenter.from_pretrained(self._source, self._device, self._threshold)
+        except AvsegError as error:
+            self.error = error
+            raise
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """Of ``threshold``, ``model`` and ``weights`` (what tells these from others) all that files tell unloaded."""
+        path = shipped_model() if self._source is None else Path(self._source)
+        found: dict[str, Any] = {"model": "shipped" if self._source is None else str(self._source)}
+        found["weights"] = weights_of(path)
+        threshold = self._threshold
+        if threshold is None and path is not None and (path / "config.json").is_file():
+            with suppress(AvsegError):
+                threshold = read_config(path / "config.json").threshold
+        return found if threshold is None else found | {"threshold": threshold}
 
 
 def shipped_model() -> Path | None:

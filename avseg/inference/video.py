@@ -1,5 +1,6 @@
 """One video in, finished files out: the work that `avseg segment` does for each."""
 
+import os
 import time as clock
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Any
 
 from avseg.ahead import ahead
 from avseg.data.pictures import write_mask
-from avseg.files import write_json
-from avseg.inference.footage import Given, footage_of
+from avseg.files import clear, write_json
+from avseg.inference.footage import Given, Recorded, footage_of
+from avseg.inference.known import content_of
 from avseg.inference.outputs import Masked, picture_name, write_overlay
 from avseg.inference.places import Outputs, kinds_of, size_of
 from avseg.inference.result import ScoreStore
@@ -127,38 +129,45 @@ def segment_video(
         "hysteresis": how.margin,
         "audio_track": audio_track,
     }
+    if isinstance(footage, Recorded):
+        options["frame_rate"] = footage.info.fps
+    for folder in (outputs.out, outputs.folder):
+        clear(folder)
     outputs.check(kinds, footage)
-    missing = kinds if overwrite else outputs.missing(kinds, footage, options)
+    content = content_of(footage)
+    missing = kinds if overwrite else outputs.missing(kinds, footage, options, content)
     if not missing:
-        return _kept(source_path, outputs, kinds, options)
+        return _kept(source_path, outputs, kinds, options | getattr(segmenter, "known", {}))
 
     source = open_source(footage, fps, start, end)
     model = segmenter if isinstance(segmenter, AVSegmenter) else segmenter()
-    options |= {"threshold": model.threshold, "model": model.name}
+    options |= model.known
     if outputs.summary.is_file() and not overwrite:
         outputs.check_options(options)
+    about = {"content": content, "weights": options.pop("weights")}
     with outputs.staged() as stage:
         rows, store = _write(source, model, how, stage, missing, progress)
         result = store.result(source, model.view(source), model.threshold, model.name)
         for kind, make in (("coco", result.to_coco), ("npz", result.save_npz), ("strip", result.plot)):
             if kind in missing:
                 make(stage.path(kind))
-        write_json(stage.summary, _summary(source, options, rows, outputs.overlay_bytes(stage)))
+        write_json(stage.summary, _summary(source, options, rows, outputs.overlay_bytes(stage)) | about)
     seconds, elapsed = source.end - source.start, clock.monotonic() - began
     return SegmentReport(source_path, outputs, kinds, len(rows), seconds, _sounding(rows), elapsed, tuple(source.notes))
 
 
 def output_name(path: Path) -> str:
     """What the results of a file or folder are called."""
-    return path.resolve().name if path.is_dir() else path.stem
+    return Path(os.path.realpath(path)).name if path.is_dir() else path.stem
 
 
 def _kept(path: Path, outputs: Outputs, kinds: tuple[str, ...], options: dict[str, Any]) -> SegmentReport:
     known = outputs.read_summary()
     rows, seconds = known["moments"], known["end"] - known["start"]
     notes: tuple[str, ...] = ()
-    if outputs.differ(options):
-        notes = (f"{outputs.folder} was made with other options and was kept: replace it with --overwrite.",)
+    differ = outputs.differ(options)
+    if differ:
+        notes = (f"{outputs.folder} was made with other options and was kept: replace it with --overwrite ({differ}).",)
     return SegmentReport(path, outputs, kinds, len(rows), seconds, _sounding(rows), notes=notes, skipped=True)
 
 

@@ -65,6 +65,8 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
         raise AvsegError(f"{path} is a folder: name one video or audio file.")
     if not path.exists():
         raise AvsegError(f"{path} doesn't exist: check the path.")
+    if not path.is_file():
+        raise AvsegError(f"{path} is a pipe or a device, which can't be read twice: save it as a file first.")
     try:
         if path.stat().st_size == 0:
             raise AvsegError(f"{path} is empty: copy or download it again.")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avseg.config import ModelConfig
 from avseg.errors import AvsegError
-from avseg.files import whole_folder, write_json
+from avseg.files import clear, whole_folder, write_json
 from avseg.models.base import FORMAT_VERSION, build
 from avseg.models.published import (
     Kind,
@@ -61,6 +61,7 @@ def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None,
             not to be overwritten. Then nothing was written.
     """
     out = Path(out)
+    clear(out.parent)
     _check_out(out, overwrite)
     for given in (file, vggish):
         if given is not None and not Path(given).exists():

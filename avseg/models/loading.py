@@ -109,7 +109,7 @@ def load(source: str | Path) -> AVSModel:
         path = _download(str(source))
     check_source(path)
     config_file, weights_file = path / "config.json", path / "model.safetensors"
-    config = _read_config(config_file)
+    config = read_config(config_file)
     model = _build_for(config, tensor_shapes(weights_file), weights_file.stat().st_size, weights_file)
     load_state(model, read_safetensors(weights_file), weights_file)
     return model.eval()
@@ -135,7 +135,8 @@ def _repository(name: str) -> None:
         raise AvsegError(f"{name} does not exist: give the folder of a trained model, such as runs/demo/ufe.")
 
 
-def _read_config(file: Path) -> ModelConfig:
+def read_config(file: Path) -> ModelConfig:
+    """What a model's ``config.json`` says; AvsegError where it isn't one that this version reads."""
     values = read_json(file, "save the model again", CONFIG_BYTES)
     if not isinstance(values, dict) or "format_version" not in values:
         raise AvsegError(f"{file} is not the config.json of an avseg model: it has no format_version.")

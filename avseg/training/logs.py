@@ -122,11 +122,11 @@ class StepProgress(Callback):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console()
+        self.console = Console(markup=False, emoji=False, highlight=False)
         self.total = total
         self.title = title
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -151,7 +151,7 @@ class StepProgress(Callback):
             note += f", val mIoU {100 * latest['val/miou']:.1f}"
         self.bar.update(self.task, completed=done, note=note)
         if not self.console.is_terminal and (done % max(1, self.total // 20) == 0 or done == self.total):
-            self.console.print(f"{self.title}: step {done} of {self.total}, {note}", highlight=False)
+            self.console.print(f"{self.title}: step {done} of {self.total}, {note}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop the bar, after an error too."""
@@ -169,14 +169,19 @@ def count_progress(title: str, show: bool) -> Iterator[Callable[[int, int], None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(quiet=not show)
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(quiet=not show, markup=False, emoji=False, highlight=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(title, total=None, visible=False)
 
         def tell(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, visible=True)
             if done == total and not console.is_terminal:
-                console.print(f"{title}: {done} of {total}", highlight=False)
+                console.print(f"{title}: {done} of {total}")
 
         yield tell

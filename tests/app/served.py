@@ -1,14 +1,16 @@
 """The page in a process of its own, as `avseg app` serves it, with toy models that mark what is bright."""
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from helpers import hears_ctrl_c
 from toy_models import toy
 
 from avseg.media.video import write_video
@@ -52,18 +54,20 @@ class Served:
         address: Of the page.
         folder: The process's working folder, with models in ``runs/``.
         reached: A file that lists every other machine that the process wanted to reach.
+        process: Which serves it.
     """
 
     address: str
     folder: Path
     reached: Path
+    process: subprocess.Popen
 
     def strangers(self) -> str:
         return self.reached.read_text() if self.reached.exists() else ""
 
 
 @contextmanager
-def served(folder: Path, *arguments: str) -> Iterator[Served]:
+def served(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
     """Serve the page from ``folder`` until the block ends."""
     for name, reads in (("light", "light"), ("sound", "sound")):
         toy(reads).save_pretrained(folder / "runs" / name)
@@ -72,14 +76,20 @@ def served(folder: Path, *arguments: str) -> Iterator[Served]:
     script = BEFORE.format(tests=str(TESTS), log=str(log), arguments=given)
     with (folder / "errors.txt").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True
+            [sys.executable, "-c", script],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=hears_ctrl_c,
         )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         found = re.search(r"http://[\w.:]+", line)
         assert found, f"{line}{(folder / 'errors.txt').read_text()}"
-        yield Served(found[0], folder, log)
+        yield Served(found[0], folder, log, process)
     finally:
         process.terminate()
         process.wait()
