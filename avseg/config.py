@@ -4,6 +4,7 @@ Every section is a dataclass of plain values: ``avseg train --config FILE --mode
 ``Config(model=ModelConfig(width=128))`` is the same in Python. Importing this module imports nothing heavy.
 """
 
+import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -34,8 +35,7 @@ class InputConfig:
         resize: ``stretch`` fills the square as AVSBench does; ``letterbox`` keeps the aspect and pads.
         front_end: ``clean`` shrinks pictures by area and resamples sound behind a low-pass; ``avsbench`` does both as
             AVSBench's authors did (`avseg.media.avsbench_front_end`), for weights that learnt from their files.
-        audio_offset: Seconds from a frame to the middle of the 0.96 s of sound that belong to it. Prepared data have
-            AVSBench's windows, which is why it isn't 0.
+        audio_offset: Seconds from a frame to the middle of its 0.96 s of sound; AVSBench's windows give the default.
         flow_method: How optical flow is computed; of stored flow, what ``avseg data prepare --flow_method`` wrote so.
         flow_encoding: ``pixels`` per 40 ms, or ``published``: the 8-bit form of UFE's published flow, grey / 255.
         flow_bound: Pixels per 40 ms that the published 8-bit form maps to its ends. Its authors did not publish theirs.
@@ -232,8 +232,7 @@ class OptimConfig:
         schedule: ``constant``, or ``cosine`` down to zero at the last step.
         warmup_steps: Steps over which the learning rate rises linearly.
         batch_size: Labelled clips per step on each device, B_l; as many distant clips, B_u.
-        accumulate: Steps whose mean gradient moves the weights once; an epoch's last move is of the steps that are
-            left.
+        accumulate: Steps whose mean gradient moves the weights once; an epoch's last move is of those that are left.
         epochs: Passes over the (full) labelled set.
         clip_norm: Largest gradient norm, or None.
         fused: Whether all weights move in one pass of one kernel, where the device has one; rounding differs.
@@ -265,10 +264,8 @@ class RunConfig:
         nodes: Machines.
         precision: ``32-true`` or ``bf16-mixed``.
         channels_last: Whether convolutions work on maps whose channels lie together: best for a GPU in bf16.
-        compile: Whether the model is compiled (`torch.compile`): minutes at the start, for steps that a GPU should take
-            faster.
-        validate_every: Epochs between validations; each also writes the checkpoints. A run that is shorter is validated
-            when it ends.
+        compile: Whether the model is compiled (`torch.compile`): minutes at the start, faster steps on a GPU.
+        validate_every: Epochs between validations, each of which writes checkpoints; a shorter run has one at its end.
         resume: Continue from ``OUT/checkpoints/last.ckpt`` where there is one. Fields of other sections must be as they
             were, but for where data lie; where the learning rate is constant, ``optim.epochs`` may be more.
         progress: Whether to draw a progress bar.
@@ -316,8 +313,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain dictionaries, lists and values, ready for YAML or JSON."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return _plain(self)
 
 
 def add_config_arguments(parser: Any) -> None:
@@ -380,16 +376,14 @@ def load_config(path: str | Path, *overrides: str) -> Config:
 
 def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
     """A `ModelConfig` as plain JSON values."""
-    plain: dict[str, Any] = _plain(asdict(config))
-    return plain
+    return _plain(config)
 
 
 def model_config_from_dict(values: dict[str, Any], source: str = "config.json") -> ModelConfig:
     """The inverse of `model_config_to_dict`.
 
     Raises:
-        AvsegError: a field that is unknown, missing, of the wrong type or out of its range, named together with
-            ``source``.
+        AvsegError: a field that is unknown, missing, of the wrong type or out of its range, named with ``source``.
     """
     try:
         values = dict(values)
@@ -401,9 +395,6 @@ def model_config_from_dict(values: dict[str, Any], source: str = "config.json") 
         raise AvsegError(f"{source} does not describe an avseg model ({reason:.300}); save the model again.") from error
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+def _plain(config: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain

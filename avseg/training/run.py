@@ -6,8 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import yaml
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from avseg.config import Config, ModelConfig, WeightsConfig
+from avseg.config import Config
 from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.embeddings import audio_embeddings
 from avseg.data.items import check_files, check_length
@@ -29,7 +28,7 @@ from avseg.files import check_folder, whole_file, write_json
 from avseg.models import AVSModel, build, load
 from avseg.models.base import base_class, check_model
 from avseg.models.encoders import check_weights
-from avseg.models.loading import check_source, load_state
+from avseg.models.loading import check_source
 from avseg.models.weights import weights_fingerprint
 from avseg.provenance import provenance
 from avseg.reading import read_json
@@ -44,6 +43,7 @@ from avseg.training.checkpoints import (
     read_checkpoint,
 )
 from avseg.training.logs import MetricsCSV, StepProgress, check_logger, count_progress, further_loggers
+from avseg.training.start import own_start, start_from
 from avseg.training.task import AVSTask
 
 
@@ -88,7 +88,7 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
             check_facts(before, facts, folder)
         # Weights may have to be fetched: nothing that could have been told before may follow.
         start = load(config.weights.start) if config.weights.start else None
-        model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
+        model = build(config.model, own_start(config.weights, start), seed=config.run.seed)
         if start is not None:
             start_from(model, start, str(config.weights.start))
         show = config.run.progress and trainer.is_global_zero
@@ -165,56 +165,6 @@ def _check_validation(data: TrainingData) -> None:
             f"{data.config.data.root} has {videos} validation video(s) for {data.world_size} devices, each of which "
             f"needs one: give --run.devices and --run.nodes that make {videos} or fewer."
         )
-
-
-class StartWarning(UserWarning):
-    """Weights that training starts from were used in another way before."""
-
-
-def start_from(model: AVSModel, start: AVSModel, source: str) -> None:
-    """Begin with a saved model's weights (Table 4). A flow branch that they lack keeps its own start.
-
-    What fits in shape and yet means something else, such as another encoding of flow, gives a `StartWarning`.
-
-    Args:
-        model: Takes the weights.
-        start: Has them.
-        source: Where ``start`` is from, for messages.
-
-    Raises:
-        AvsegError: the weights are of another architecture.
-    """
-    state = start.state_dict()
-    if model.motion is not None and not any(name.startswith("motion.") for name in state):
-        state.update({name: value for name, value in model.state_dict().items() if name.startswith("motion.")})
-    load_state(model, state, source)
-    both_move = model.motion is not None and start.motion is not None
-    for name, before, now in _differences(start.config, model.config, both_move):
-        warnings.warn(
-            f"weights.start: {source} was trained with model.{name} {before}, and this run says {now}.",
-            StartWarning,
-            stacklevel=2,
-        )
-
-
-def _differences(before: ModelConfig, now: ModelConfig, flow: bool) -> Iterator[tuple[str, Any, Any]]:
-    """Settings that shapes don't tell apart: name, before, now."""
-    names = ["inputs.mean", "inputs.std", "inputs.front_end", "inputs.audio_offset"]
-    if flow:
-        names += ["flow_fusion", "inputs.flow_encoding", "inputs.flow_method"]
-    if flow and before.inputs.flow_encoding == now.inputs.flow_encoding == "published":
-        names.append("inputs.flow_bound")
-    for name in names:
-        old, new = (attrgetter(name)(config) for config in (before, now))
-        if old != new:
-            yield name, old, new
-
-
-def _own_start(weights: WeightsConfig, start: AVSModel | None) -> WeightsConfig:
-    """What must be had besides ``start``'s weights: nothing but a flow branch where they lack one."""
-    if start is None:
-        return weights
-    return replace(weights, image="none", audio="none", flow="none" if start.motion is not None else weights.flow)
 
 
 def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:

@@ -23,7 +23,8 @@ from avseg.errors import AvsegError
 from avseg.evaluation.evaluate import evaluate_checkpoint
 from avseg.inference import AVSegmenter
 from avseg.models import build, load
-from avseg.training.run import StartWarning, _with_embeddings, read_run, train
+from avseg.training.run import _with_embeddings, read_run, train
+from avseg.training.start import StartWarning
 
 VIDEOS = {"train": 8, "val": 2, "test": 2}
 
@@ -244,7 +245,7 @@ def test_training_starts_from_saved_weights(finished, root, tmp_path):
         train(config)
 
 
-@pytest.mark.filterwarnings("error::avseg.training.run.StartWarning")
+@pytest.mark.filterwarnings("error::avseg.training.start.StartWarning")
 def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished, root, tmp_path, monkeypatch):
     monkeypatch.setattr("avseg.training.run._with_store", lambda *_: pytest.fail("enough"))
     config = configuration(root, tmp_path / "started", epochs=3)
