@@ -304,6 +304,26 @@ def test_both_subsets_train_together(root, tmp_path):
     assert next(iter(data.loader())).labelled.audio.shape == (4, 1, 128)
 
 
+def test_sounds_are_embedded_on_the_run_s_device(root, tmp_path, monkeypatch):
+    found = []
+
+    def told(layout, sources, encoder, fingerprint, device, progress):
+        found.append((str(device), callable(progress)))
+        return {}
+
+    monkeypatch.setattr("avseg.training.run.audio_embeddings", told)
+    monkeypatch.setattr("avseg.training.run._with_store", lambda data, show: pytest.skip("far enough"))
+    frozen = property(lambda encoder: True)
+    config = configuration(root, tmp_path / "run")
+    monkeypatch.setattr(
+        type(build(config.model, config.weights, seed=0).audio_encoder), "frozen", frozen, raising=False
+    )
+    with pytest.raises(pytest.skip.Exception):
+        train(config)
+    assert found
+    assert set(found) == {(str(torch.device("cpu")), True)}
+
+
 @pytest.mark.heavy
 def test_two_processes_train_as_one(root, tmp_path):
     """DDP over gloo: every process leaves with the same weights, and they are those of one process's average."""
