@@ -72,15 +72,15 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     started = time.perf_counter()
     _check(config)
     folder = Path(config.run.out)
-    _before(config, folder)
+    before = _before(config, folder)
     trainer = build_trainer(config, callbacks)
     data = training_data(config, rank=trainer.global_rank, world_size=trainer.world_size)
     _check_validation(data)
+    facts = facts_of(config, data)
+    if before is not None:
+        check_facts(before, facts, folder)
     with _alone(folder, trainer):
         before = _before(config, folder)  # again, for another run may have ended meanwhile
-        facts = facts_of(config, data)
-        if before is not None:
-            check_facts(before, facts, folder)
         start = load(config.weights.start) if config.weights.start else None
         model = build(config.model, _own_start(config.weights, start), seed=config.run.seed)
         if start is not None:
@@ -147,7 +147,9 @@ def _alone(folder: Path, trainer: pl.Trainer) -> Iterator[None]:
         yield
         return
     held = f"{folder} is being trained by another process: wait for it to end, or give another --run.out."
-    with working_in(folder / ".avseg" / "train", [_last(folder).parent], held=held):
+    with working_in(folder / ".avseg" / "train", [_last(folder).parent, folder / "best"], held=held):
+        for left in folder.glob(".tmp-*"):  # of a killed run; not further down, where other runs may be at work
+            left.unlink(missing_ok=True)
         yield
 
 
