@@ -76,16 +76,16 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     started = time.perf_counter()
     _check(config)
     folder = Path(config.run.out)
-    _before(config, folder)
+    before = _before(config, folder)
     trainer = build_trainer(config, callbacks)
     data = training_data(config, rank=trainer.global_rank, world_size=trainer.world_size)
     _check_validation(data)
     check_files(data.validation_stills, data.flow, config.model.inputs.flow_method)
+    facts = facts_of(config, data)
+    if before is not None:
+        check_facts(before, facts, folder)
     with _alone(folder, trainer):
         before = _before(config, folder)  # again, for another run may have ended meanwhile
-        facts = facts_of(config, data)
-        if before is not None:
-            check_facts(before, facts, folder)
         # Weights may have to be fetched: nothing that could have been told before may follow.
         start = load(config.weights.start) if config.weights.start else None
         model = build(config.model, own_start(config.weights, start), seed=config.run.seed)
@@ -154,7 +154,9 @@ def _alone(folder: Path, trainer: pl.Trainer) -> Iterator[None]:
         yield
         return
     held = f"{folder} is being trained by another process: wait for it to end, or give another --run.out."
-    with working_in(folder / ".avseg" / "train", [_last(folder).parent], held=held):
+    with working_in(folder / ".avseg" / "train", [_last(folder).parent, folder / "best"], held=held):
+        for left in folder.glob(".tmp-*"):  # of a killed run; not further down, where other runs may be at work
+            left.unlink(missing_ok=True)
         yield
 
 
