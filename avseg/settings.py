@@ -15,7 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from avseg.errors import AvsegError
 
 MOST_TEXT = 4096  # characters of a name or a path
-_DEEPEST, _MOST_PARTS, _LARGEST = 8, 10_000, 1_000_000_000  # of mappings of plain values
+# Of mappings of plain values. Backbones of others make lists as long as a number says, wherever tensors are.
+_DEEPEST, _MOST_PARTS, _LARGEST = 8, 10_000, 1_000_000
 
 
 @dataclass(frozen=True)

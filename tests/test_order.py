@@ -57,7 +57,7 @@ PUBLISHED = "model: {image_encoder: pvt_v2_b5}\nrun: {accelerator: cpu}\ndata: {
     ("options", "sentence"),
     [
         (["--data.root", "WRONG"], "WRONG/Single-source/s4_meta_data.csv does not exist"),
-        (["--model.frames_per_clip", 3], "model.frames_per_clip is 3"),
+        (["--model.frames_per_clip", 6], "model.frames_per_clip is 6"),
         (["--run.devices", 1000], "run.devices is 1000, and this machine's CPU has"),
         (["--run.devices", 1_000_000], "run.devices is 1000000: give a whole number from 1 to 1,024, or auto"),
         (["--run.nodes", 99], "run.nodes is 99, and this process was started alone"),

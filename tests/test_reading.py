@@ -197,7 +197,7 @@ def test_damaged_files_of_scores_and_models_are_told_in_a_sentence(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("train --run.wandb true", "--run.wandb is not an option here: --run has out, seed, "),
+        ("train --run.wandb true", "--run.wandb is not an option here: did you mean --run.logger wandb?"),
         ("train --run.node 2", "--run.node is not an option here: did you mean --run.nodes?"),
         (
             "train --ufe.learning_rate 1",
