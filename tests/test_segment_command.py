@@ -171,6 +171,7 @@ def test_options_reach_the_model(segment: Callable, tmp_path: Path) -> None:
         "threshold": 0.99,
         "smoothing": 0.4,
         "hysteresis": 0.005,
+        "audio_track": None,
         "model": "",
     }
     assert [row["time"] for row in known["moments"]] == [0.5, 1.0]
