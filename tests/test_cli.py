@@ -285,7 +285,7 @@ def test_from_raw_videos_to_a_segmented_one(
 
 def test_the_generated_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = tmp_path / "bench"
-    size = ("--edition", "small", "--videos", 4, "--val", 1, "--test", 1, "--workers", 1)
+    size = ("--edition", "small", "--videos", 4, "--val", 1, "--test", 1, "--workers", 1, "--objects", "procedural")
     avseg("data", "synth", root, "--subset", "ms3", "--seed", 3, *size)
     assert "videos: train 2, val 1, test 1" in capsys.readouterr().out
     assert len(list(root.glob("**/*.mp4"))) == 4

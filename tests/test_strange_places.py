@@ -117,11 +117,14 @@ def test_files_of_one_name_and_size_are_told_apart(here: Callable, tmp_path: Pat
     os.utime(tmp_path / "copy" / "clip.mp4", (1, 1))
     code, table, _ = here("copy/clip.mp4", "--out", "out")
     assert (code, "kept" in table) == (0, True)
-    # An earlier version's results say nothing of the content.
+    # An earlier version's results say nothing of the content, and heard another stretch of sound.
     summary = tmp_path / "out" / "clip" / "moments.json"
     values = {key: value for key, value in json.loads(summary.read_text()).items() if key not in ("content", "weights")}
     summary.write_text(json.dumps(values))
-    assert here("one/clip.mp4", "--out", "out")[0] == 0
+    code, table, said = here("one/clip.mp4", "--out", "out")
+    assert (code, "kept" in table, "--overwrite (by an earlier version of avseg)" in said) == (0, True, True)
+    code, _, said = here("one/clip.mp4", "--out", "out", "--save", "coco")
+    assert (code, "--overwrite (by an earlier version of avseg)" in said) == (1, True)
 
 
 def test_other_options_are_noted_where_all_is_there(here: Callable, model: Path, tmp_path: Path) -> None:
@@ -149,6 +152,12 @@ def test_other_options_are_noted_where_all_is_there(here: Callable, model: Path,
     assert "replace it with --overwrite (other weights)" in said
     code, _, said = here("clip.mp4", "--out", "out", "--save", "coco", checkpoint=changing)
     assert (code, "was made with other options" in said) == (1, True)
+    # Replaced as a whole: nothing of the other run stays under the new one's name.
+    assert here("clip.mp4", "--out", "out", "--save", "coco", "--overwrite", "--fps", 4, checkpoint=changing)[0] == 0
+    rows = json.loads((tmp_path / "out" / "clip" / "moments.json").read_text())["moments"]
+    masks = sorted(path.name for path in (tmp_path / "out" / "clip" / "masks").iterdir())
+    assert [row["mask"] for row in rows] == [f"masks/{name}" for name in masks]
+    assert "other options" not in here("clip.mp4", "--out", "out", "--fps", 4, checkpoint=changing)[2]
 
 
 def test_where_nothing_can_be_written(segment: Callable, tmp_path: Path) -> None:

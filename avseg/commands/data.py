@@ -44,8 +44,9 @@ def synth_parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes")
     parser.add_argument(
         "--objects",
-        type=str | None,
-        help="folder of cut-outs with sounds, such as `avseg data stamps` makes; the built-in set if not given",
+        type=str,
+        default="procedural",
+        help="folder of cut-outs with sounds, such as `avseg data stamps` makes, or procedural, the built-in set",
     )
     parser.add_argument("--backgrounds", type=str | None, help="folder of photographs; generated ones if not given")
     parser.add_argument("--distant", type=NonNegativeInt, default=0, help="further unlabelled videos (ms3 only)")
@@ -62,8 +63,9 @@ def synth_parser() -> Parser:
 def synth(options: Any) -> int:
     from avseg.data.synthetic import write_benchmark
 
+    objects = None if options.objects == "procedural" else options.objects
     with progress(f"Writing {options.subset}", "videos") as update:
-        info = write_benchmark(progress=update, **vars(options))
+        info = write_benchmark(progress=update, **{**vars(options), "objects": objects})
     counts = ", ".join(f"{name} {count}" for name, count in info.counts.items())
     print(f"{info.root}: {info.subset} {info.version}, objects {info.objects}, {len(info.categories)} categories")
     print(f"videos: {counts}")

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -43,10 +43,13 @@ class Made:
         Raises:
             AvsegError: the note is damaged.
         """
+        heard = isinstance(layout, DistantLayout) and any((layout.folder / "audios_log_mel").glob("*"))
         if layout.made.is_file():
-            return _read(layout.made)
+            made = _read(layout.made)
+            # Sound that was removed, to be made anew, is no reason to make it as it was.
+            return made if heard or isinstance(layout, Layout) else replace(made, audio_offset=AUDIO_OFFSET)
         if isinstance(layout, DistantLayout):
-            if not (layout.folder / "audios_log_mel").is_dir():
+            if not heard:
                 return None
             return cls("avsbench", None) if (layout.folder / "flows_x").is_dir() else cls("clean", 0.0)
         if not any((layout.data / kind).is_dir() for kind in ("visual_frames", "audio_log_mel")):
@@ -65,10 +68,13 @@ def warn_of_other_front_end(layouts: Iterable[Layout | DistantLayout], inputs: I
         for name in ("front_end", "audio_offset"):
             there, wanted = getattr(made, name), getattr(inputs, name)
             if there not in (None, wanted):
+                mend = f"set that field to {there}, or make the files anew"
+                if isinstance(layout, DistantLayout) and (name, wanted) == ("audio_offset", AUDIO_OFFSET):
+                    mend = f"remove {layout.folder / 'audios_log_mel'}, and prepare or mine again"
                 warnings.warn(
                     f"{layout.folder} was made with {name} {there}, and the model has model.inputs.{name} {wanted}, so "
                     f"that it meets other {'pictures and sound' if name == 'front_end' else 'sound'} in new videos "
-                    f"than here: set that field to {there}, or make the files anew.",
+                    f"than here: {mend}.",
                     FrontEndWarning,
                     stacklevel=3,
                 )

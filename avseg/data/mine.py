@@ -107,7 +107,12 @@ def mine(
     with working_in(marker(Path(out), "ms3"), distant_folders(layout, flow_method)):
         side = frame_side(data, videos)
         _check_folder(layout, side)
-        like_data = Made.of(data)
+        there, like_data = Made.of(layout), Made.of(data)
+        if there and like_data and there.front_end != like_data.front_end:
+            raise AvsegError(
+                f"{layout.folder} holds files made with front end {there.front_end}, and {data.folder} with "
+                f"{like_data.front_end}: name another --out, or remove that folder."
+            )
         made = how_to_make(layout, like_data.front_end if like_data else None)
         check_alignment(layout, made)
         made.write(layout)

@@ -62,6 +62,14 @@ class Outputs:
                 raise AvsegError(f"{parent} is a file: choose another folder for the results (--out).")
             check_folder(parent)
 
+    def replaced(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        """What is made where results are replaced by ``kinds``: also what else there is, which would be of others."""
+        if not self.summary.is_file():
+            return kinds
+        there = {kind for kind in _FILES if self.path(kind).exists()}
+        there |= {"video"} if is_overlay(self.path("video")) else set()
+        return kinds_of({*kinds, *there})
+
     def missing(
         self, kinds: tuple[str, ...], footage: Footage, options: dict[str, Any], content: str
     ) -> tuple[str, ...]:
@@ -104,6 +112,8 @@ class Outputs:
     def differ(self, options: dict[str, Any]) -> str:
         """Which of some options what exists was made with, where they were others; empty where they were the same."""
         summary = self.read_summary()
+        if "content" not in summary:  # from before 2026-11-26, when models heard half a second later
+            return "by an earlier version of avseg"
         known = {**summary["options"], "weights": summary.get("weights", "")}
         # The same model may have moved, and another may stand where it was.
         alike = "weights" if known["weights"] and options.get("weights") else "model"

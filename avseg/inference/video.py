@@ -32,7 +32,7 @@ class SegmentReport:
     Attributes:
         source: The video.
         outputs: Where its files are.
-        saved: What was asked for.
+        saved: What was asked for, and what else was replaced.
         moments: How many moments were looked at.
         seconds: How much of the video they stand for.
         sounding: Share of the moments with a sounding object.
@@ -103,8 +103,8 @@ def segment_video(
         fps: Moments per second; None takes every frame.
         start: First moment, in seconds.
         end: Stop before this many seconds; None goes on to the last frame.
-        overwrite: Replace outputs that exist. Otherwise a video whose outputs exist is skipped, and where only some
-            exist, made with the same options, the others are added.
+        overwrite: Replace all outputs that exist, whatever ``save`` is. Otherwise a video whose outputs exist is
+            skipped, and where only some exist, made with the same options, the others are added.
         progress: Called with the moments done and (about) their total; from another thread.
         save: Any of ``video``, ``masks``, ``coco``, ``npz`` and ``strip``.
         smoothing: See `AVSegmenter.stream`.
@@ -133,6 +133,7 @@ def segment_video(
         options["frame_rate"] = footage.info.fps
     for folder in (outputs.out, outputs.folder):
         clear(folder)
+    kinds = outputs.replaced(kinds) if overwrite else kinds
     outputs.check(kinds, footage)
     content = content_of(footage)
     missing = kinds if overwrite else outputs.missing(kinds, footage, options, content)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avseg.config import ModelConfig
 from avseg.errors import AvsegError
-from avseg.files import clear, whole_folder, write_json
+from avseg.files import check_folder, clear, whole_folder, write_json
 from avseg.models.base import FORMAT_VERSION, build
 from avseg.models.published import (
     Kind,
@@ -90,8 +90,7 @@ def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None,
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise AvsegError(f"{out} is a file: name a folder to write.")
+    check_folder(out)
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if there and not overwrite:
         raise AvsegError(f"{out} is there already: name another folder, or replace it with --overwrite.")

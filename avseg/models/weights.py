@@ -64,8 +64,8 @@ def _read(file: Path) -> object:
         return read_torch(file)
     except pickle.UnpicklingError as error:
         raise AvsegError(
-            f"{file} is refused: it holds something other than tensors, which could run code. "
-            "Save its state_dict() alone, or as .safetensors."
+            f"{file} is refused: it is no file of weights, or it holds something other than tensors, which could run "
+            "code. Save a model's state_dict() alone, or as .safetensors."
         ) from error
     except Exception as error:  # a damaged pickle can raise nearly any
         raise AvsegError(f"{file} is damaged or not a PyTorch weights file ({type(error).__name__}).") from error

@@ -41,9 +41,9 @@ def choose(
 ) -> Choice:
     """Choose the results of some places that may be compared.
 
-    Where results differ in scale, protocol or data, those of the most runs are chosen and a note names the others.
-    Data are chosen for each subset apart. A place's seed and a run count once; of two results for one seed the newer
-    one counts.
+    Where results differ in scale, protocol, the size that masks were scored at or data, those of the most runs are
+    chosen and a note names the others. Data are chosen for each subset apart. A place's seed and a run count once; of
+    two results for one seed the newer one counts.
 
     Args:
         records: Results; those of other places don't matter.
@@ -73,8 +73,9 @@ def choose(
             )
     found, left_scales = _agree(found, "scale", lambda one: one.scale)
     found, left_protocols = _agree(found, "protocol", lambda one: one.protocol)
+    found, left_sizes = _agree(found, "test scores at the size of the", lambda one: one.size)
     chosen: list[Record] = []
-    notes = [*left_scales, *left_protocols]
+    notes = [*left_scales, *left_protocols, *left_sizes]
     scale, protocol = (found[0].scale, found[0].protocol) if found else (scale or "", protocol or "")
     used = {}
     for subset in sorted({one.subset for one in found}, reverse=True):

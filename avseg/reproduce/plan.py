@@ -16,13 +16,14 @@ from avseg.config import Config, load_config
 from avseg.data.index import label_subset, read_index, write_label_subset
 from avseg.data.layout import Subset
 from avseg.errors import AvsegError
+from avseg.evaluation.scores import read_evaluation
 from avseg.reproduce.definition import Cell, Change, Experiment, read_experiment
 from avseg.reproduce.scale import Scale
 from avseg.reproduce.source import Source
 
 # What says where and how a run is done, and not what comes of it.
 _ELSEWHERE = {
-    "run": ("out", "seed", "accelerator", "devices", "nodes", "resume", "progress"),
+    "run": ("out", "seed", "accelerator", "devices", "nodes", "resume", "progress", "logger"),
     "data": ("root", "labelled", "distant_root", "store", "workers"),
     "weights": ("start",),
 }
@@ -61,7 +62,12 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
-        return self.test_file.is_file() and (self.folder / "run.json").is_file()
+        return self.scored and (self.folder / "run.json").is_file()
+
+    @property
+    def scored(self) -> bool:
+        """Whether it has scores, and such as are taken now: they were at the model's size before 2026-11-26."""
+        return self.test_file.is_file() and read_evaluation(self.test_file).size == "truth"
 
 
 @dataclass(frozen=True)

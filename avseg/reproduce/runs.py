@@ -51,7 +51,7 @@ def _do(run: Run, scale: Scale) -> None:
     if not (run.folder / "run.json").is_file():
         config = replace(run.config, run=replace(run.config.run, resume=True))
         train(config, [PseudoMasks(scale.watch)])
-    if not run.test_file.is_file():
+    if not run.scored:
         flow = run.config.data.flow
         subset = cast(Subset, run.source.subset)
         evaluate_checkpoint(

@@ -173,9 +173,11 @@ def of_request(records: Sequence[Record], request: Request, seeds: int | None) -
 
 
 def agreement(record: Record, known: Sequence[Record]) -> str:
-    """Whether a number is the one that comes with avseg for the same place and data; empty where none does."""
+    """Whether a number is the one that comes with avseg for the same place, data and size; empty where none does."""
     for other in known:
         if (other.place, other.data.get("hash")) == (record.place, record.data.get("hash")):
+            if other.size != record.size:
+                return ""
             same = "the same" if abs(other.miou - record.miou) < 5e-5 else "another number"
             where = ", ".join(str(other.origin.get(key, "?")) for key in ("machine", "torch", "date"))
             place = f"{record.experiment} {record.cell}, seed {record.seed}"

@@ -102,7 +102,6 @@ def test_distant_frames_that_were_centred_are_not_mixed_with_others(tmp_path: Pa
     with pytest.warns(FrontEndWarning, match=r"MS3_Extend was made with audio_offset 0\.0"):
         training_data(config)
     assert prepare(tmp_path, "ms3", workers=1).written == {}, "nothing is missing"
-    distant.made.unlink()
     next((distant.folder / "audios_log_mel").glob("*.pkl")).unlink()
     with pytest.raises(AvsegError, match=r"audios_log_mel holds sound that was cut 0\.46 s later"):
         prepare(tmp_path, "ms3", workers=1)
@@ -124,6 +123,8 @@ def test_mined_frames_are_made_as_the_data_set_s(tmp_path: Path) -> None:
     assert np.abs(ours[0] - ours[1]).max() <= 2, "a frame of the video's own size"
     sounds = [load_log_mel(folder / "audios_log_mel" / "1.pkl") for folder in (report.folder, clean.folder)]
     assert (sounds[0] - sounds[1]).abs().mean() > 0.05
+    with pytest.raises(AvsegError, match=r"front end avsbench, and .* with clean: name another --out, or remove"):
+        mine(source, tmp_path / "other", tmp_path / "mined", workers=1)
 
 
 def _clean(root: Path) -> Path:

@@ -144,6 +144,12 @@ def test_one_cell_again_gives_its_number_again(
     assert "another number" in agreement(replace(again, miou=again.miou + 0.01), records)
     assert agreement(replace(again, data={"hash": "else"}), records) == ""
     assert agreement(replace(again, seed=1), records) == ""
+    assert agreement(replace(again, size="model"), records) == ""
+    test = tmp_path / "runs" / again.run / "test.json"  # as it was before masks were scored at their own size
+    test.write_text(json.dumps({key: value for key, value in json.loads(test.read_text()).items() if key != "size"}))
+    assert list_plan(request(avsbench, tmp_path, only=("nf+df",)))[0].startswith("to do")
+    (scored,) = run_table(request(avsbench, tmp_path, only=("nf+df",)), lambda line: None)
+    assert (scored.size, scored.miou) == ("truth", again.miou)
 
 
 def test_a_killed_table_goes_on_where_it_was(

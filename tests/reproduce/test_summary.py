@@ -120,6 +120,12 @@ def test_a_run_counts_once() -> None:
     assert [one.seed for one in summary(shared).cells[0].records] == [0, 1]
 
 
+def test_scores_at_two_sizes_are_not_compared() -> None:
+    found = summary([*table5(), *[replace(one, size="truth", run=f"{one.run}!") for one in table5(2)]])
+    assert {one.size for one in found.records} == {"model"}
+    assert any("test scores at the size of the truth (8)" in note for note in found.notes)
+
+
 def test_gains_over_another_table() -> None:
     experiment = read_experiment("controls")
     records = [*table5(), *[record("controls:nf-shuffled", seed, 0.41) for seed in range(3)]]

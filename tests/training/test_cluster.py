@@ -89,6 +89,8 @@ def test_the_slurm_script_trains_and_goes_on(root: Path, tmp_path: Path) -> None
 def test_the_slurm_script_asks_for_a_process_a_device() -> None:
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", SCRIPT.read_text(), re.MULTILINE))
     assert asked["ntasks-per-node"] == asked["gpus-per-node"]
+    assert "cpus-per-task" in asked
+    assert '--cpus-per-task="${SLURM_CPUS_PER_TASK' in SCRIPT.read_text()  # or srun gives each process a single core
     subprocess.run(["bash", "-n", SCRIPT], check=True)
 
 
