@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/avseg demo
 
 test: install
-	$(BIN)/pytest -m "not heavy and not apt"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not heavy and not apt"
 
 test-heavy: install
 	$(BIN)/pytest -m "heavy or apt"
