@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -43,12 +44,33 @@ LONGEST_PAUSE = 3600
 
 
 class MediaWarning(UserWarning):
-    """A media file is damaged, and what could be read of it was used."""
+    """A media file is damaged or unusual, and what could be read of it was used."""
+
+
+_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 def warn(path: Path, text: str) -> None:
-    """Make damage in a file visible without stopping the work."""
-    warnings.warn(f"{path}: {text}", MediaWarning, stacklevel=3)
+    """Make damage in a file visible without stopping the work: a :class:`MediaWarning`, or a note (`noted`)."""
+    message, notes = f"{path}: {text}", _notes.get()
+    if notes is None:
+        warnings.warn(message, MediaWarning, stacklevel=3)
+    elif message not in notes:
+        notes.append(message)
+
+
+@contextmanager
+def noted(notes: list[str]) -> Iterator[None]:
+    """Add what is found wrong with files to ``notes``, each sentence once, instead of warning.
+
+    It holds for `avseg.ahead` stages that begin within. A generator may only use it inside of such a stage: elsewhere
+    it would hold for its consumer as well.
+    """
+    before = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(before)
 
 
 @contextmanager
