@@ -152,8 +152,14 @@ def find_audio(container: InputContainer, track: int | None = None) -> AudioStre
         raise AvsegError(f"{name} has no sound track {track} that can be decoded: choose among {tracks}.")
     # The rate of a track that begins late isn't known yet.
     usable = [stream for stream in streams if stream.codec_context is not None]
-    usable.sort(key=lambda stream: (not stream.codec_context.sample_rate, not stream.disposition & Disposition.default))
-    return usable[0] if usable else None
+    return min(usable, key=_rank, default=None)
+
+
+def _rank(stream: AudioStream) -> tuple[bool, bool, bool]:
+    """Lower is better."""
+    said = stream.disposition
+    extra = bool(said & (Disposition.comment | Disposition.visual_impaired))
+    return not stream.codec_context.sample_rate, not said & Disposition.default, extra
 
 
 def _describe(stream: AudioStream) -> str:
