@@ -37,7 +37,7 @@ _RESTARTED = frozenset({"mpegts", "mpeg", "matroska", "webm", "flv", "ogg", "asf
 _HEADS = {
     "mov": rb"\0\0\0.ftyp",
     "flv": rb"FLV\x01[\x01\x04\x05]\0\0\0\t",
-    "asf": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",
+    "asf": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa",
 }
 # Seconds that time stamps may lie behind an earlier one: of decoding, which rise, and of showing, which needn't.
 _SLIP, _REORDERED = Fraction(1, 4), Fraction(1)
@@ -69,10 +69,9 @@ def warn(path: Path, text: str) -> None:
 
 @contextmanager
 def noted(notes: list[str]) -> Iterator[None]:
-    """Add what is found wrong with files to ``notes``, each sentence once, instead of warning.
+    """Add what is found wrong with files to ``notes``, once, instead of warning; also in `avseg.ahead` within.
 
-    It holds for `avseg.ahead` stages that begin within. A generator may only use it inside of such a stage: elsewhere
-    it would hold for its consumer as well.
+    Not for a generator that isn't walked through by `avseg.ahead`: it would hold for its consumer as well.
     """
     before = _notes.set(notes)
     try:
@@ -152,14 +151,10 @@ def find_audio(container: InputContainer, track: int | None = None) -> AudioStre
         raise AvsegError(f"{name} has no sound track {track} that can be decoded: choose among {tracks}.")
     # The rate of a track that begins late isn't known yet.
     usable = [stream for stream in streams if stream.codec_context is not None]
-    return min(usable, key=_rank, default=None)
-
-
-def _rank(stream: AudioStream) -> tuple[bool, bool, bool]:
-    """Lower is better."""
-    said = stream.disposition
-    extra = bool(said & (Disposition.comment | Disposition.visual_impaired))
-    return not stream.codec_context.sample_rate, not said & Disposition.default, extra
+    aside = Disposition.comment | Disposition.visual_impaired
+    usable.sort(key=lambda s: bool(s.disposition & aside))
+    usable.sort(key=lambda s: (not s.codec_context.sample_rate, not s.disposition & Disposition.default))
+    return usable[0] if usable else None
 
 
 def _describe(stream: AudioStream) -> str:

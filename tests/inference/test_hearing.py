@@ -79,9 +79,9 @@ def test_hearing_costs_the_same_at_every_moment_of_a_long_sound(monkeypatch: pyt
     """However the sound comes: of an hour in one piece a moment touches a few seconds."""
     touched: list[int] = []
 
-    def counted(wave: np.ndarray, times: list[float]) -> np.ndarray:
+    def counted(wave: np.ndarray, times: list[float], offset: float) -> np.ndarray:
         touched.append(len(wave))
-        return log_mel_at(wave, times)
+        return log_mel_at(wave, times, offset=offset)
 
     monkeypatch.setattr("avseg.inference.hearing.log_mel_at", counted)
     hour = np.zeros(3600 * 16_000, np.float32)
@@ -97,10 +97,10 @@ def test_a_recording_is_mixed_as_it_is_heard(rate: int) -> None:
     """No more of it is converted than moments have come, and from a second on it is what it is from the beginning."""
     wave = np.random.default_rng(0).normal(0, 0.1, (60 * rate, 2)).astype(np.float32)
     recording = Recording([np.zeros((8, 8, 3), np.uint8)] * 60, 1, wave, rate)
-    hearing = footage_of(recording).hearing(0.0)
+    hearing = footage_of(recording).hearing(0.0, InputConfig())
     hearing.at(1.0)
     assert len(hearing._held) < 5 * 16_000
-    late = footage_of(recording).hearing(40.0)
+    late = footage_of(recording).hearing(40.0, InputConfig())
     for time in (40.0, 41.3, 59.9):
         whole, part = hearing.at(time), late.at(time)
         np.testing.assert_allclose(part[0], whole[0], atol=1e-4)
