@@ -30,7 +30,6 @@ _NOT_MEDIA = frozenset(
     | {"lavfi", "vapoursynth", "avisynth", "idf", "xbin", "adf", "txd"}
 )
 
-
 # Formats of packets one after the other: joined files (`cat a.ts b.ts`) are read on, with the second one's time stamps.
 _RESTARTED = frozenset({"mpegts", "mpeg", "matroska", "webm", "flv", "ogg", "asf", "nut"})
 # Of other formats the first file is read and the second one passed over in silence; what that begins with.
@@ -318,8 +317,7 @@ def _appended(container: InputContainer, path: Path, reached: int) -> int | None
     if not heads:
         return None
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        found = re.compile(heads[0], re.DOTALL).search(content, reached)
-    return found.start() if found else None
+        return next((found.start() for found in re.compile(heads[0], re.DOTALL).finditer(content, reached)), None)
 
 
 class _Track:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import write_mp4
 
-from avseg.config import AUDIO_OFFSET
+from avseg.config import AUDIO_OFFSET, InputConfig
 from avseg.errors import AvsegError
 from avseg.inference.footage import footage_of
 from avseg.inference.hearing import SILENCE, Hearing, loudness_at
