@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextvars import copy_context
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +22,7 @@ def ahead(items: Iterable[T], waiting: int = 2) -> Iterator[T]:
         waiting: At least 1.
     """
     lane: _Lane[T] = _Lane(max(1, waiting))
-    thread = Thread(target=_fill, args=(items, lane), daemon=True, name="avseg-ahead")
+    thread = Thread(target=copy_context().run, args=(_fill, items, lane), daemon=True, name="avseg-ahead")
     thread.start()
     try:
         yield from lane

@@ -103,7 +103,8 @@ class Recorded:
         height, width = recording.shape
         rate = len(recording.frames) / recording.duration
         longest = float(np.diff(recording.begins, append=recording.duration).max())
-        self.info = VideoInfo(Path(recording.name), width, height, rate, recording.duration, True, longest=longest)
+        seconds, notes = recording.duration, recording.notes
+        self.info = VideoInfo(Path(recording.name), width, height, rate, seconds, True, longest=longest, notes=notes)
 
     def intact_until(self) -> float | None:
         return None

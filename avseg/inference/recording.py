@@ -13,6 +13,7 @@ import numpy as np
 from avseg.data.pictures import read_image
 from avseg.errors import AvsegError
 from avseg.media.audio import SAMPLE_RATE, load_audio
+from avseg.media.container import noted
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 SOUNDS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac")
@@ -30,6 +31,7 @@ class Recording:
         times: ``(N,)`` seconds at which each frame begins, rising from 0; None is one every ``1 / frame_rate``.
         name: What it is called in messages and where results are written.
         sound: A file that ``wave`` is the sound of, whose own track goes into videos that are written.
+        notes: Sentences about what a person should know of how it was read.
 
     Raises:
         AvsegError: no frames, or arrays of another form.
@@ -42,6 +44,7 @@ class Recording:
     times: np.ndarray | None = None
     name: str = "recording"
     sound: Path | None = None
+    notes: tuple[str, ...] = ()
     shape: tuple[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,12 +118,14 @@ class Recording:
             found = f"{len(sounds)} sound files" if sounds else "no sound file"
             raise AvsegError(f"{folder} holds {found}: put exactly one beside the pictures, such as sound.wav.")
         paths = _in_order(pictures)
-        wave = load_audio(sounds[0])
+        notes: list[str] = []
+        with noted(notes):
+            wave = load_audio(sounds[0])
         times = None if frame_rate else _times_in_names(paths)
         if times is not None:
             frame_rate = (len(times) - 1) / float(times[-1])
         rate = frame_rate or len(paths) * SAMPLE_RATE / len(wave)
-        return cls(_Pictures(paths), rate, wave, SAMPLE_RATE, times, str(folder), sounds[0])
+        return cls(_Pictures(paths), rate, wave, SAMPLE_RATE, times, str(folder), sounds[0], tuple(notes))
 
 
 class _Pictures(Sequence[np.ndarray]):

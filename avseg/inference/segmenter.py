@@ -18,13 +18,14 @@ from avseg import models
 from avseg.ahead import ahead
 from avseg.data.clip import Batch
 from avseg.errors import AvsegError
-from avseg.inference.footage import Footage, Given
+from avseg.inference.footage import Given
 from avseg.inference.known import weights_of
 from avseg.inference.moments import Glimpse, Moment, Scored, View
 from avseg.inference.publish import push_to_hub
 from avseg.inference.result import Result, ScoreStore
 from avseg.inference.smoothing import Smoothing, smooth
 from avseg.inference.source import Source, open_source
+from avseg.media.container import MediaWarning, noted
 from avseg.models import AVSModel
 from avseg.models.loading import read_config
 
@@ -112,7 +113,7 @@ class AVSegmenter:
         of T, the last window reaches back over moments that were already given (and repeats the last one in a video
         that has fewer than T).
 
-        Notes about the video (sound that ends early, a single frame) are given as `UserWarning`.
+        Notes about the video (damage, sound that ends early, a single frame) are given as `MediaWarning`.
 
         Args:
             source: A video with sound that PyAV reads; a folder of numbered pictures with a sound file; an
@@ -200,13 +201,12 @@ class AVSegmenter:
         # Frames that wait for later scores would fill the memory: they are decoded once more.
         again = smoothing.seconds > 0
         moments = self.scored(source, smoothing, keep=not again)
-        for scored, frame in _with_frames(moments, source.footage) if again else ((m, m.frame) for m in moments):
-            for note in source.notes[told:]:
-                warnings.warn(note, stacklevel=2)
-            told = len(source.notes)
+        for scored, frame in ahead(_with_frames(moments, source), 1) if again else ((m, m.frame) for m in moments):
+            told = _tell(source.notes, told)
             full = view.enlarge(scored.score)
             assert frame is not None
             yield Moment(scored.time, frame, full, full >= self.threshold, scored.loudness)
+        _tell(source.notes, told)
 
     def _scored(self, source: Source, keep: bool) -> Iterator[Scored]:
         length = max(1, self.model.config.frames_per_clip)
@@ -229,10 +229,11 @@ class AVSegmenter:
         config = self.model.config
         source.heard_by(config.inputs)
         method = config.inputs.flow_method if config.neighbouring_frames else None
-        for pair in source.pairs:
-            sound = source.hearing.at(pair.time)
-            source.note_short_sound()
-            yield view.glimpse(pair, sound, method, keep)
+        with noted(source.notes):
+            for pair in source.pairs:
+                sound = source.hearing.at(pair.time)
+                source.note_short_sound()
+                yield view.glimpse(pair, sound, method, keep)
 
     def _moments_at_once(self, frame_bytes: int, length: int) -> int:
         """How many moments pass through the model together: a multiple of T that keeps waiting frames few."""
@@ -296,7 +297,14 @@ def _check_threshold(threshold: float | None) -> None:
         raise AvsegError(f"threshold is {threshold}: give a probability between 0 and 1.")
 
 
-def _with_frames(moments: Iterator[Scored], footage: Footage) -> Iterator[tuple[Scored, np.ndarray]]:
+def _tell(notes: list[str], told: int) -> int:
+    """Warn of the notes after the first ``told``; how many there are now."""
+    for note in notes[told:]:
+        warnings.warn(note, MediaWarning, stacklevel=3)
+    return len(notes)
+
+
+def _with_frames(moments: Iterator[Scored], source: Source) -> Iterator[tuple[Scored, np.ndarray]]:
     """Moments with the frames that are shown then, decoded as they are asked for."""
     met: deque[Scored] = deque()
 
@@ -305,8 +313,9 @@ def _with_frames(moments: Iterator[Scored], footage: Footage) -> Iterator[tuple[
             met.append(moment)
             yield moment.time
 
-    for frame in footage.shown(times()):
-        yield met.popleft(), frame
+    with noted(source.notes):
+        for frame in source.footage.shown(times()):
+            yield met.popleft(), frame
 
 
 class Pretrained:

@@ -11,6 +11,7 @@ from avseg.config import InputConfig
 from avseg.errors import AvsegError
 from avseg.inference.footage import Footage, Given, footage_of, frames_of
 from avseg.inference.hearing import Hearing
+from avseg.media.container import noted
 from avseg.media.video import FramePair, VideoInfo
 
 _HELD = 0.2 + 1e-3  # seconds that a frame may stay and still have one moment, however many are asked for
@@ -88,6 +89,7 @@ def open_source(
         raise AvsegError(f"fps is {fps}: give a number of moments per second above 0.")
     footage = footage_of(given, fps, audio_track)
     info = footage.info
+    notes = list(info.notes)
     name = info.path
     if not info.has_audio:
         raise AvsegError(f"{name} has no sound track: give a video with sound, since what sounds is what is marked.")
@@ -103,16 +105,18 @@ def open_source(
             f"{name} is cut off after {cut:.2f} of {info.duration:.2f} s: copy or download it again, "
             f"or segment what is there with --end {math.floor(cut * 100) / 100:g}."
         )
-    hearing = footage.hearing(start, InputConfig())
+    with noted(notes):
+        hearing = footage.hearing(start, InputConfig())
     last = info.duration if end is None else min(end, info.duration)
     every = fps is None or (fps >= info.fps * (1 - 1e-9) and info.longest <= _HELD)
     pairs = _every_pair(footage, start, end) if every else footage.pairs(fps or info.fps, start, end)
-    first, second = next(pairs, None), next(pairs, None)
+    with noted(notes):
+        first, second = next(pairs, None), next(pairs, None)
     if first is None:
         raise AvsegError(f"{name} shows no new frame between {start:g} and {last:g} s: give a longer stretch.")
     moments = max(1, math.ceil((last - start) * (info.fps if every or fps is None else fps) - 1e-6))
     start_again = [pair for pair in (first, second) if pair is not None]
-    source = Source(footage, chain(start_again, pairs), hearing, start, last, end, moments, list(info.notes))
+    source = Source(footage, chain(start_again, pairs), hearing, start, last, end, moments, notes)
     if first.neighbour is None:
         source.notes.append(f"{name} has a single frame: nothing moves in it.")
     return source

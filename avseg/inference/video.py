@@ -18,6 +18,7 @@ from avseg.inference.result import ScoreStore
 from avseg.inference.segmenter import FPS, AVSegmenter
 from avseg.inference.smoothing import Smoothing
 from avseg.inference.source import Source, open_source
+from avseg.media.container import noted
 
 SAVE = ("video", "masks")
 """What is written unless something else is asked for."""
@@ -146,7 +147,7 @@ def segment_video(
     if outputs.summary.is_file() and not overwrite:
         outputs.check_options(options)
     about = {"content": content, "weights": options.pop("weights")}
-    with outputs.staged() as stage:
+    with noted(source.notes), outputs.staged() as stage:
         rows, store = _write(source, model, how, stage, missing, progress)
         result = store.result(source, model.view(source), model.threshold, model.name)
         for kind, make in (("coco", result.to_coco), ("npz", result.save_npz), ("strip", result.plot)):

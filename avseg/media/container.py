@@ -1,11 +1,14 @@
 """Opening media files, and walking their packets so that damage is seen and survived."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,14 @@ _NOT_MEDIA = frozenset(
     | {"lavfi", "vapoursynth", "avisynth", "idf", "xbin", "adf", "txd"}
 )
 
-
 # Formats of packets one after the other: joined files (`cat a.ts b.ts`) are read on, with the second one's time stamps.
 _RESTARTED = frozenset({"mpegts", "mpeg", "matroska", "webm", "flv", "ogg", "asf", "nut"})
+# Of other formats the first file is read and the second one passed over in silence; what that begins with.
+_HEADS = {
+    "mov": rb"\0\0\0.ftyp",
+    "flv": rb"FLV\x01[\x01\x04\x05]\0\0\0\t",
+    "asf": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa",
+}
 # Seconds that time stamps may lie behind an earlier one: of decoding, which rise, and of showing, which needn't.
 _SLIP, _REORDERED = Fraction(1, 4), Fraction(1)
 # So many packets in a row must agree that the clock was set anew: a single one is damage.
@@ -43,12 +51,32 @@ LONGEST_PAUSE = 3600
 
 
 class MediaWarning(UserWarning):
-    """A media file is damaged, and what could be read of it was used."""
+    """A media file is damaged or unusual, and what could be read of it was used."""
+
+
+_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 def warn(path: Path, text: str) -> None:
-    """Make damage in a file visible without stopping the work."""
-    warnings.warn(f"{path}: {text}", MediaWarning, stacklevel=3)
+    """Make damage in a file visible without stopping the work: a :class:`MediaWarning`, or a note (`noted`)."""
+    message, notes = f"{path}: {text}", _notes.get()
+    if notes is None:
+        warnings.warn(message, MediaWarning, stacklevel=3)
+    elif message not in notes:
+        notes.append(message)
+
+
+@contextmanager
+def noted(notes: list[str]) -> Iterator[None]:
+    """Add what is found wrong with files to ``notes``, once, instead of warning; also in `avseg.ahead` within.
+
+    Not for a generator that isn't walked through by `avseg.ahead`: it would hold for its consumer as well.
+    """
+    before = _notes.set(notes)
+    try:
+        yield
+    finally:
+        _notes.reset(before)
 
 
 @contextmanager
@@ -122,7 +150,9 @@ def find_audio(container: InputContainer, track: int | None = None) -> AudioStre
         raise AvsegError(f"{name} has no sound track {track} that can be decoded: choose among {tracks}.")
     # The rate of a track that begins late isn't known yet.
     usable = [stream for stream in streams if stream.codec_context is not None]
-    usable.sort(key=lambda stream: (not stream.codec_context.sample_rate, not stream.disposition & Disposition.default))
+    aside = Disposition.comment | Disposition.visual_impaired
+    usable.sort(key=lambda s: bool(s.disposition & aside))
+    usable.sort(key=lambda s: (not s.codec_context.sample_rate, not s.disposition & Disposition.default))
     return usable[0] if usable else None
 
 
@@ -138,16 +168,23 @@ def _describe(stream: AudioStream) -> str:
 def packets(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> Iterator[Packet]:
     """Packets of one track in file order, then the empty packet that empties the decoder.
 
-    They end before packets whose time stamps start anew (`timeline`): all tracks at the same byte of the file. Where
+    They end before packets whose time stamps start anew (`timeline`): all tracks at the same byte of the file, but in
+    an mp4 of fragments, whose second part may name bytes of the first, where a track's times of decoding do so. Where
     the file breaks off they end with a :class:`MediaWarning`.
     """
-    end = None if _RESTARTED.isdisjoint(container.format.name.split(",")) else timeline(path).next_part
+    end = timeline(path).next_part if _may_restart(container) else None
+    by_clock, latest = end is not None and "mov" in container.format.name, Fraction(0)
     flush = Packet()
     flush.stream = stream
     while True:
         try:
             for packet in container.demux(stream):
-                if end is not None and packet.pos is not None and packet.pos >= end:
+                if by_clock and packet.dts is not None:
+                    time = packet.dts * packet.time_base
+                    if time < latest - _SLIP:
+                        break
+                    latest = max(latest, time)
+                elif end is not None and packet.pos is not None and packet.pos >= end:
                     break
                 if packet.size or packet.pts is None:
                     yield packet  # one without content, such as Theora's for a repeated picture, would end decoding
@@ -247,12 +284,14 @@ def _timeline(path: Path, size: int, changed: int) -> Timeline:
             seen = None
         heard = find_audio(container)
         tracks = {stream.index: _Track(stream.time_base) for stream in container.streams}
+        reached = 0
         for packet in _all_packets(container):
             if packet.stream_index in tracks:
                 tracks[packet.stream_index].add(packet)
+            reached = max(reached, (packet.pos or 0) + packet.size)
         pictures = _Track(None) if seen is None else tracks[seen.index]
         sound = _Track(None) if heard is None else tracks[heard.index]
-        restarts = not _RESTARTED.isdisjoint(container.format.name.split(","))
+        restarts, follows = _may_restart(container), _appended(container, path, reached)
     parts = [track.next_part for track in (pictures, sound) if restarts and track.next_part is not None]
     stamps = sorted(pictures.stays)
     last = pictures.stays[stamps[-1]] * pictures.tick if stamps else Fraction(0)
@@ -262,8 +301,23 @@ def _timeline(path: Path, size: int, changed: int) -> Timeline:
         pictures.count,
         sound.end,
         max((track.end for track in tracks.values() if track.end is not None), default=Fraction(0)),
-        min(parts, default=None),
+        min(parts, default=follows),
     )
+
+
+def _may_restart(container: InputContainer) -> bool:
+    """Whether time stamps of another recording may follow: in packets one after the other, not where an index rules."""
+    names = container.format.name.split(",")
+    return not _RESTARTED.isdisjoint(names) or ("mov" in names and not any(s.frames for s in container.streams))
+
+
+def _appended(container: InputContainer, path: Path, reached: int) -> int | None:
+    """Where a second file begins after the last packet, in bytes, which the demuxer doesn't read."""
+    heads = [_HEADS[name] for name in container.format.name.split(",") if name in _HEADS]
+    if not heads:
+        return None
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return next((found.start() for found in re.compile(heads[0], re.DOTALL).finditer(content, reached)), None)
 
 
 class _Track:

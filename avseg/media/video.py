@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avseg.media.container import MediaWarning, find_audio, open_media, timeline
+from avseg.media.container import MediaWarning, find_audio, noted, open_media, timeline
 from avseg.media.intact import cut_off
 from avseg.media.length import Length
 from avseg.media.picture import Picture
@@ -94,8 +94,8 @@ def probe(path: str | Path) -> VideoInfo:
             or no frame of it can be decoded.
     """
     path = Path(path)
-    notes = []
-    with PictureReader(path) as reader:
+    notes: list[str] = []
+    with noted(notes), PictureReader(path) as reader:
         form, length = reader.form, Length.of(reader)
         if reader.colours is not None:
             notes.append(f"{path} has {reader.colours} colours: they are converted to SDR (BT.709).")

@@ -1,5 +1,6 @@
 """Pictures that are held, anamorphic or cut off, from the file to the overlay."""
 
+import json
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -119,6 +120,25 @@ def test_a_file_that_was_cut_off_is_called_so(make: MediaMaker, ears: AVSegmente
     with pytest.raises(AvsegError, match=rf"{name} is cut off after .* of 2\.\d+ s: .* --end"):
         segment_video(path, ears, make.folder / "out")
     assert not (make.folder / "out").exists()
+
+
+def test_what_is_found_wrong_with_a_file_is_told_once_and_everywhere(make: MediaMaker, ears: AVSegmenter) -> None:
+    path = make.video("clip.avi", STEADY, codec="mpeg4", time_base=Fraction(1, 25), sound=SOUND[:, :32_000])
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3_000] = bytes(3_000)
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MediaWarning)
+        report = segment_video(path, ears, make.folder / "out", save=("video", "strip"))
+        assert any("damaged" in note for note in report.notes)
+        assert len(set(report.notes)) == len(report.notes)
+        assert json.loads(report.summary.read_text())["notes"] == list(report.notes)
+        assert any("damaged" in note for note in ears(path).notes)
+    with pytest.warns(MediaWarning, match="damaged") as caught:
+        list(ears.stream(path, smoothing=0.4))
+    told = [str(warning.message) for warning in caught]
+    assert len(set(told)) == len(told)
 
 
 def test_frames_of_any_rate_are_drawn_on(make: MediaMaker, ears: AVSegmenter) -> None:

@@ -32,11 +32,11 @@ def test_cut_files_tell_where_their_pictures_end(tmp_path: Path, noise: list[np.
     assert abs(end - last) < 0.5
 
 
-@pytest.mark.parametrize("name", ["clip.mkv", "clip.avi", "clip.ts"])
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.avi", "clip.flv", "clip.wmv", "clip.ts"])
 def test_containers_that_state_their_size_tell_too(tmp_path: Path, noise: list[np.ndarray], name: str) -> None:
     path = tmp_path / name
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
+        stream = container.add_stream("flv" if name == "clip.flv" else "mpeg4", rate=10)
         stream.width, stream.height = 64, 48
         for frame in noise:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

@@ -180,6 +180,14 @@ def test_the_default_track_or_the_one_that_is_asked_for(tracks: Path, tmp_path: 
         load_audio(tracks, track=3)
 
 
+def test_a_comment_is_heard_only_where_it_is_the_default_or_alone(tracks: Path, tmp_path: Path) -> None:
+    for kind, level in (("comment", 0.125), ("default", 0.0)):
+        said = ("-disposition:a:0", kind, "-disposition:a:1", "0")
+        ffmpeg(tmp_path, "-i", "three.mp4", "-map", "0", "-c", "copy", *said, f"{kind}.mkv")
+        loudest = np.abs(load_audio(tmp_path / f"{kind}.mkv")[1_000:-1_000]).max()
+        assert loudest == pytest.approx(level, abs=0.01)
+
+
 @pytest.mark.parametrize(
     "layout", ["mono", "stereo", "2.1", "quad", "5.0", "5.1", "5.1(side)", "6.1", "7.1", "hexadecagonal"]
 )
