@@ -58,7 +58,9 @@ def _revision() -> str:
         if not re.search(r'^name = "avseg"$', project, re.MULTILINE) or git("rev-parse", "--show-prefix") != "avseg/":
             return ""
         git("ls-files", "--error-unmatch", "provenance.py")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        # Of files that git doesn't know, those beside this one run with it; what lies elsewhere is the user's.
+        changed = git("status", "--porcelain", "-uno") or git("ls-files", "--others", "--exclude-standard")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
         return ""
 

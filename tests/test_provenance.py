@@ -51,7 +51,11 @@ def revision(folder: Path, **variables: str) -> str:
 def test_a_checkout_of_avseg_tells_its_revision(tmp_path: Path) -> None:
     own = repository(copy_to(tmp_path / "own"), "avseg")
     head = git(own, "rev-parse", "--short=12", "HEAD")
+    (own / "notes.txt").write_text("The user's own.")
     assert revision(own) == head
+    (own / "avseg" / "further.py").write_text("# runs with it\n")
+    assert revision(own) == f"{head}+"
+    (own / "avseg" / "further.py").unlink()
     with (own / "avseg" / "provenance.py").open("a") as file:
         file.write("# changed\n")
     assert revision(own) == f"{head}+"

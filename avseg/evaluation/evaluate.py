@@ -204,6 +204,7 @@ def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_p
     """Logits ``(B, N, 1, H, W)`` of the N frames of videos, T of them predicted together (`avseg.data.clip.windows`).
 
     Raises:
+        AvsegError: a logit is NaN or infinite.
         ValueError: T is more than N.
     """
     clips, count = inputs.frames.shape[:2]
@@ -216,6 +217,8 @@ def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_p
         if value is not None
     }
     logits = model.predict(replace(inputs, **parts)).logits.unflatten(0, (clips, len(cut)))
+    if not bool(logits.isfinite().all()):
+        raise AvsegError(f"The model's answer to {batch.names[0]} is NaN or infinite: train it again, more slowly.")
     return torch.cat([logits[:, i, len(again) :] for i, (_, again) in enumerate(cut)], dim=1)
 
 
@@ -225,8 +228,6 @@ def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:
         masks, valid = batch.truth, batch.known.expand_as(batch.truth)
         logits = batch.at_truth(logits)
     assert masks is not None  # by the type of the batch
-    if not bool(torch.isfinite(logits).all()):
-        raise AvsegError(f"The model's answer to {batch.names[0]} is NaN or infinite: train it again.")
     frames = jaccard_per_frame(logits, masks, valid)
     miou, f_score = frames.nanmean(-1), f_score_per_video(logits, masks, valid)
     silent = ~(masks & valid).flatten(2).any(-1)

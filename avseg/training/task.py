@@ -162,10 +162,8 @@ class AVSTask(pl.LightningModule):
             mean = _mean(torch.tensor(list(values.values()), device=self.device), self.trainer.world_size)
             values = dict(zip(values, mean.tolist(), strict=True))
         if not math.isfinite(values["loss"]):
-            raise AvsegError(
-                f"The loss is {values['loss']} at step {batch.step} (clips {', '.join(batch.labelled.names[:4])} …): "
-                "lower optim.learning_rate, or set optim.clip_norm; the last checkpoint is whole."
-            )
+            clips = ", ".join(batch.labelled.names[:4])
+            raise _diverged(f"The loss is {values['loss']} at step {batch.step} (clips {clips} …)")
         self.latest.update(values)
         if last or batch.step % LOG_EVERY == 0:
             self._write({**values, "lr": self.learning_rate(batch.step)}, batch.step)
@@ -183,7 +181,14 @@ class AVSTask(pl.LightningModule):
             yield
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint tells which model it holds, so that it can be loaded alone, and how many steps are done."""
+        """A checkpoint tells which model it holds, so that it can be loaded alone, and how many steps are done.
+
+        Raises:
+            AvsegError: a weight is NaN or infinite; nothing is written then.
+        """
+        floats = [each for each in self.model.state_dict().values() if each.is_floating_point()]
+        if not bool(torch.stack([each.isfinite().all() for each in floats]).all()):
+            raise _diverged(f"Weights are NaN or infinite after step {self.steps_done - 1}")
         checkpoint["avseg_model"] = model_config_to_dict(self.model.config)
         # Lightning's own count is of moves, of which accumulating gradients needs fewer.
         checkpoint["avseg_steps"] = self.steps_done
@@ -197,6 +202,11 @@ class AVSTask(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are ours to move."""
         return batch.to(device, non_blocking=True)
+
+
+def _diverged(what: str) -> AvsegError:
+    mend = "lower optim.learning_rate, or set optim.clip_norm; the last checkpoint is whole."
+    return AvsegError(f"{what}: {mend}")
 
 
 @torch.no_grad()

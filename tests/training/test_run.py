@@ -220,11 +220,23 @@ def test_a_run_shorter_than_a_validation_is_away_is_validated_in_the_end(root, t
     assert same(weights(run.folder / "best"), weights(run.folder))
 
 
-def test_a_loss_that_is_no_number_stops_training_with_a_sentence(root, tmp_path, monkeypatch):
-    config = configuration(root, tmp_path / "nan", ufe=False, epochs=2)
-    monkeypatch.setattr("avseg.training.task.AVSTask.learning_rate", lambda self, step: float("inf"))
-    with pytest.raises(AvsegError, match=r"The loss is nan at step \d.*learning_rate"):
+@pytest.mark.parametrize(
+    ("step", "epochs", "sentence"),
+    [
+        (0, 2, r"The loss is nan at step 1 .*learning_rate"),
+        (1, 1, r"The model's answer to .* is NaN or infinite"),  # no loss comes after it: validation does
+        (5, 3, r"Weights are NaN or infinite after step 5: .*learning_rate"),  # nor does a validation
+    ],
+)
+def test_what_is_no_number_stops_training_with_a_sentence(root, tmp_path, monkeypatch, step, epochs, sentence):
+    config = configuration(root, tmp_path / "nan", ufe=False, epochs=epochs)
+    config.run.validate_every = 2
+    monkeypatch.setattr("avseg.training.task.AVSTask.learning_rate", lambda _, at: float("inf") if at == step else 1e-3)
+    with pytest.raises(AvsegError, match=sentence):
         train(config)
+    left = sorted(path.name for path in (tmp_path / "nan").rglob("*") if path.suffix in (".ckpt", ".safetensors"))
+    assert left == (["best.ckpt", "last.ckpt"] if epochs == 3 else [])
+    assert all(load(tmp_path / "nan" / "checkpoints" / name) for name in left)
 
 
 def test_burn_in_that_never_ends_is_refused(root, tmp_path):
