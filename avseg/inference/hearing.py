@@ -51,7 +51,8 @@ class Hearing:
             self._restart()
             if not len(self._held):
                 raise AvsegError(
-                    f"{name} has a sound track without any sound that can be decoded: copy or convert it again."
+                    f"{name} has a sound track without any sound that can be decoded from the first picture on: copy "
+                    "or convert it again."
                 )
 
     @property
