@@ -84,6 +84,19 @@ def test_yaml_that_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureF
             assert str(file) in capsys.readouterr().err.splitlines()[0]
 
 
+@pytest.mark.parametrize("value", [LAUGHS.replace("\n", ", ").join("{}"), "&a [*a]", "{a: &a {b: *a}}", "[" * 5000])
+def test_values_of_options_are_looked_at_first(value: str, capsys: pytest.CaptureFixture) -> None:
+    with within(20):
+        for words in (["--model.options", value], [f"--model.dilations={value}"], ["--config", value]):
+            assert main(["train", *words]) == 2
+            assert len(capsys.readouterr().err.splitlines()[0]) < 200
+        for name in ("*a.mp4", "&a.mp4", "a: b", os.fsdecode(b"bad\xff.mp4")):  # may be those of files
+            assert main(["segment", name]) == 1
+            assert "can't be read" not in capsys.readouterr().err
+        with pytest.raises(AvsegError, match=r"has the alias \*|nested too deeply"):
+            load_config(next(REPOSITORY.glob("configs/*.yaml")), f"--model.options={value}")
+
+
 @pytest.mark.parametrize("case", JSON)
 def test_json_that_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     content, sentence = JSON[case]
