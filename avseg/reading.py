@@ -17,6 +17,7 @@ TEXT_BYTES = 32 * 2**20  # VGGSound's list has 12
 JSON_BYTES = 32 * 2**20  # what Python makes of the worst of them takes some 30 times that
 CONFIG_BYTES = 2 * 2**20  # of a model
 YAML_BYTES = 128 * 2**10
+_SECTIONS = ("config", "data", "model", "weights", "perturb", "ufe", "optim", "run", "inputs")
 DEEPEST = 64  # lists and mappings within each other
 
 
@@ -174,6 +175,10 @@ def read_sections(path: str | Path) -> None:
     values = read_yaml(path)
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise AvsegError(f"{path} is no configuration: it should hold sections such as `model:`, as configs/ do.")
+    for section in (values, *(inner for inner in values.values() if isinstance(inner, dict))):
+        named = [name for name in _SECTIONS if isinstance(section.get(name), str)]
+        if named:  # a parser would read a file of that name, which nobody has looked at
+            raise AvsegError(f"{path} has a text as {named[0]}, which is a section: write its fields there.")
 
 
 @contextmanager

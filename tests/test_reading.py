@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from avseg.cli import main
-from avseg.config import load_config
+from avseg.config import Config, load_config
 from avseg.errors import AvsegError
 from avseg.models.catalog import find_models
-from avseg.reading import read_json, read_json_lines, read_yaml
+from avseg.reading import _SECTIONS, read_json, read_json_lines, read_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 LAUGHS = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 'lol'}]\n" for i in range(30))
@@ -95,6 +95,21 @@ def test_values_of_options_are_looked_at_first(value: str, capsys: pytest.Captur
             assert "can't be read" not in capsys.readouterr().err
         with pytest.raises(AvsegError, match=r"has the alias \*|nested too deeply"):
             load_config(next(REPOSITORY.glob("configs/*.yaml")), f"--model.options={value}")
+
+
+@pytest.mark.parametrize("line", ["config: {}", "model: {}", "model: {{inputs: {}}}", "optim: {}"])
+def test_files_named_within_files_are_not_followed(line: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bomb = write(tmp_path / "bomb.yaml", LAUGHS)
+    file = write(tmp_path / "x.yaml", line.format(bomb))
+    with within(20):
+        with pytest.raises(AvsegError, match=r"has a text as \w+, which is a section: write its fields there"):
+            load_config(file)
+        assert main(["train", "--config", str(file)]) == 2
+        assert "write its fields there" in capsys.readouterr().err
+
+
+def test_sections_are_those_of_the_configuration() -> None:
+    assert {"config", *Config().to_dict(), "inputs"} == set(_SECTIONS)
 
 
 @pytest.mark.parametrize("case", JSON)
@@ -210,7 +225,7 @@ def test_damaged_files_of_scores_and_models_are_told_in_a_sentence(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("train --run.wandb true", "--run.wandb is not an option here: --run has out, seed, "),
+        ("train --run.wandb true", "--run.wandb is not an option here: did you mean --run.logger wandb?"),
         ("train --run.node 2", "--run.node is not an option here: did you mean --run.nodes?"),
         (
             "train --ufe.learning_rate 1",
