@@ -17,6 +17,7 @@ TEXT_BYTES = 32 * 2**20  # VGGSound's list has 12
 JSON_BYTES = 32 * 2**20  # what Python makes of the worst of them takes some 30 times that
 CONFIG_BYTES = 2 * 2**20  # of a model
 YAML_BYTES = 128 * 2**10
+_SECTIONS = ("config", "data", "model", "weights", "perturb", "ufe", "optim", "run", "inputs")
 DEEPEST = 64  # lists and mappings within each other
 
 
@@ -138,13 +139,7 @@ def read_yaml(path: str | Path, mend: str = "correct it", most: int = YAML_BYTES
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         text = read_text(path, most, utf16=False)  # what parses options reads the file itself
-        depth = 0
-        for event in yaml.parse(text, Loader=loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"line {event.start_mark.line + 1} has the alias *{event.anchor}; write the value out")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise ValueError("it is nested too deeply")
+        _check_events(text)
         _names_once(yaml.compose(text, Loader=loader))
         return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
@@ -157,6 +152,20 @@ def read_yaml(path: str | Path, mend: str = "correct it", most: int = YAML_BYTES
         raise AvsegError(f"{path}: the file is not YAML that can be read ({reason(error)}): {mend}.") from None
 
 
+def _check_events(text: str) -> None:
+    """ValueError where YAML has an alias or is nested too deeply; nothing is made of it."""
+    import yaml
+
+    depth, anchors = 0, set()
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent) and event.anchor in anchors:  # others may be names, and make no YAML
+            raise ValueError(f"line {event.start_mark.line + 1} has the alias *{event.anchor:.40}; write the value out")
+        anchors.add(getattr(event, "anchor", None))
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
+
+
 def read_sections(path: str | Path) -> None:
     """Read a configuration's file as far as to know that a parser can: sections of names with values.
 
@@ -166,15 +175,30 @@ def read_sections(path: str | Path) -> None:
     values = read_yaml(path)
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise AvsegError(f"{path} is no configuration: it should hold sections such as `model:`, as configs/ do.")
+    for section in (values, *(inner for inner in values.values() if isinstance(inner, dict))):
+        named = [name for name in _SECTIONS if isinstance(section.get(name), str)]
+        if named:  # a parser would read a file of that name, which nobody has looked at
+            raise AvsegError(f"{path} has a text as {named[0]}, which is a section: write its fields there.")
 
 
 @contextmanager
 def parsing(arguments: Sequence[str]) -> Iterator[None]:
     """Turn what a parser of arguments and YAML did not expect, such as numbers of hundreds of digits, into a sentence.
 
+    Arguments that would be YAML with aliases, or nested too deeply, are refused before they are parsed.
+
     Raises:
         AvsegError: in the place of such an error.
     """
+    import yaml
+
+    for text in arguments:
+        try:
+            _check_events(text.partition("=")[2] if text.startswith("--") else text)
+        except (yaml.YAMLError, UnicodeError):
+            continue  # no YAML, but a name perhaps
+        except ValueError as error:
+            raise AvsegError(f"{text:.60} can't be read ({error}).") from None
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from avseg.cli import main
-from avseg.config import load_config
+from avseg.config import Config, load_config
 from avseg.errors import AvsegError
 from avseg.models.catalog import find_models
-from avseg.reading import read_json, read_json_lines, read_yaml
+from avseg.reading import _SECTIONS, read_json, read_json_lines, read_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 LAUGHS = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 'lol'}]\n" for i in range(30))
@@ -82,6 +82,34 @@ def test_yaml_that_is_refused(case: str, tmp_path: Path, capsys: pytest.CaptureF
         for option in ("--config", "--optim"):
             assert main(["train", option, str(file)]) == 2
             assert str(file) in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize("value", [LAUGHS.replace("\n", ", ").join("{}"), "&a [*a]", "{a: &a {b: *a}}", "[" * 5000])
+def test_values_of_options_are_looked_at_first(value: str, capsys: pytest.CaptureFixture) -> None:
+    with within(20):
+        for words in (["--model.options", value], [f"--model.dilations={value}"], ["--config", value]):
+            assert main(["train", *words]) == 2
+            assert len(capsys.readouterr().err.splitlines()[0]) < 200
+        for name in ("*a.mp4", "&a.mp4", "a: b", os.fsdecode(b"bad\xff.mp4")):  # may be those of files
+            assert main(["segment", name]) == 1
+            assert "can't be read" not in capsys.readouterr().err
+        with pytest.raises(AvsegError, match=r"has the alias \*|nested too deeply"):
+            load_config(next(REPOSITORY.glob("configs/*.yaml")), f"--model.options={value}")
+
+
+@pytest.mark.parametrize("line", ["config: {}", "model: {}", "model: {{inputs: {}}}", "optim: {}"])
+def test_files_named_within_files_are_not_followed(line: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    bomb = write(tmp_path / "bomb.yaml", LAUGHS)
+    file = write(tmp_path / "x.yaml", line.format(bomb))
+    with within(20):
+        with pytest.raises(AvsegError, match=r"has a text as \w+, which is a section: write its fields there"):
+            load_config(file)
+        assert main(["train", "--config", str(file)]) == 2
+        assert "write its fields there" in capsys.readouterr().err
+
+
+def test_sections_are_those_of_the_configuration() -> None:
+    assert {"config", *Config().to_dict(), "inputs"} == set(_SECTIONS)
 
 
 @pytest.mark.parametrize("case", JSON)

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import socket
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -131,7 +132,7 @@ class Gate:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        more = True
+        more, path = True, scope.get("path", "")
 
         async def heard() -> Any:
             nonlocal more
@@ -139,11 +140,19 @@ class Gate:
             more = message.get("more_body", False)
             return message
 
+        async def told(message: Any) -> None:
+            # What gradio has no answer for comes of requests that its own page doesn't make.
+            if message.get("status", 0) >= 500:
+                raise Refused(400, "That is no request of this page.")
+            await send(message)
+
         try:
             if scope["type"] != "http":
                 raise Refused(403, "Only http is spoken here.")
-            await self._admit(scope, heard, send)
+            await self._admit(scope, heard, told)
         except Refused as refused:
+            if refused.status == 400 and refused.__context__ and not refused.__suppress_context__:
+                sys.stderr.write(f"avseg: note: {path!r:.80} was asked for, but {refused.__context__!r:.300}\n")
             left = max(2 * self.most, 2**25)
             while more and left > 0:  # most programs read no answer before they have sent all
                 left -= len((await heard()).get("body", b""))

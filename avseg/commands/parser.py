@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import shutil
 import sys
@@ -130,7 +131,7 @@ def _config_files(parser: ArgumentParser, arguments: list[str]) -> list[str]:
     names = [text for text, action in _options(parser).items() if type(action).__name__ in kinds]
     pairs = zip(arguments, [*arguments[1:], ""], strict=False)
     given = [after if text in names else text.partition("=")[2] for text, after in pairs if text.split("=")[0] in names]
-    return [file for file in given if Path(file).is_file()]
+    return [file for file in given if os.path.isfile(file)]
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:

@@ -1,6 +1,5 @@
 """With which front end the files of a data set were made, and whether a model expects such files."""
 
-import json
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from avseg.config import AUDIO_OFFSET, FrontEnd, InputConfig
 from avseg.data.layout import DistantLayout, Layout
 from avseg.errors import AvsegError
 from avseg.files import write_json
+from avseg.reading import CONFIG_BYTES, read_json
 
 
 class FrontEndWarning(UserWarning):
@@ -81,14 +81,14 @@ def warn_of_other_front_end(layouts: Iterable[Layout | DistantLayout], inputs: I
 
 
 def _read(path: Path) -> Made:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        made = Made(values["front_end"], values["audio_offset"])
-        if made.front_end in get_args(FrontEnd) and isinstance(made.audio_offset, int | float | None):
+    mend = "run `avseg data prepare` with --overwrite, or remove the file"
+    values = read_json(path, mend, CONFIG_BYTES)
+    if isinstance(values, dict) and values.keys() == {"front_end", "audio_offset"}:
+        made = Made(**values)
+        offset = made.audio_offset
+        if made.front_end in get_args(FrontEnd) and (offset is None or (type(offset) is float and abs(offset) <= 10)):
             return made
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise AvsegError(f"{path} is damaged: run `avseg data prepare` with --overwrite, or remove the file.")
+    raise AvsegError(f"{path} is damaged: {mend}.")
 
 
 def _is_ours(wav: Path) -> bool:

@@ -1,6 +1,7 @@
 """Real cut-outs and recordings for the generated benchmark: Tux Paint's stamps, from Debian's archive."""
 
 import csv
+import io
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from avseg.data.index import read_rows
 from avseg.errors import AvsegError
 from avseg.files import clear, scratch, whole_folder
 from avseg.media.audio import load_audio
+from avseg.media.picture_files import picture_bytes
 
 PACKAGE = "tuxpaint-stamps-default"
 LICENCE = "GPL-2+"
@@ -195,10 +197,12 @@ def _select(stamps: Path, new: Path) -> tuple[list[dict[str, str]], list[str]]:
 
 
 def _is_cut_out(picture: Path) -> bool:
-    if not picture.is_file():
+    try:
+        data = picture_bytes(picture, "", "")
+        with Image.open(io.BytesIO(data)) as image:
+            alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    except Exception:  # a damaged file can raise nearly any
         return False
-    with Image.open(picture) as image:
-        alpha = np.asarray(image.convert("RGBA"))[..., 3]
     return bool((alpha < 16).any() and (alpha > 127).any())
 
 

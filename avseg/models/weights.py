@@ -26,6 +26,8 @@ RESNET18_URL = "https://download.pytorch.org/models/resnet18-5c106cde.pth"
 
 _HEADER = 8 * 2**20  # bytes; that of the largest model here takes 0.3 MB
 _PATIENCE = 10.0  # seconds for an answer
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}  # others (quantised, packed) don't convert
 
 
 def read_state(file: str | Path) -> dict[str, Tensor]:
@@ -137,8 +139,7 @@ def sound_tensors(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sou
     sound = {}
     for name, tensor in state.items():
         like, kind = wanted[name], tensor.dtype
-        whole = not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
-        alike = kind == like.dtype or (kind.is_floating_point if like.is_floating_point() else whole)
+        alike = kind == like.dtype or kind in (_FLOATS if like.is_floating_point() else _WHOLE)
         if tensor.layout != torch.strided or tensor.is_meta or not alike:
             raise AvsegError(f"{source}: {name} holds {kind}, not {like.dtype}: take the weights as they were trained.")
         tensor = tensor.to(like.dtype)

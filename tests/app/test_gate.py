@@ -243,6 +243,14 @@ def test_uploads_are_bounded_whatever_they_say_of_themselves(client: Client, pag
             status = 413  # the answer came before all was sent
         assert status == 413
     assert largest() <= 2**20
+    before = (page.folder / "errors.txt").read_text()
+    nameless = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nabc\r\n--x--\r\n'
+    for body, boundary in ((nameless, "x"), (b"--" + b"x" * 5000, "x" * 5000)):  # gradio fails on these
+        form_of = f"multipart/form-data; boundary={boundary}"
+        assert client.ask("POST", "/gradio_api/upload", body, Content_Type=form_of)[0] == 400
+    for door in ("/static/", "/svelte/", "/assets/", "/gradio_api/file="):
+        assert client.ask("GET", door + "a" * 5000)[0] in (400, 404)
+    assert "Traceback" not in (page.folder / "errors.txt").read_text().removeprefix(before)
     small = iter([form, b"abc", b"\r\n--x--\r\n"])
     assert client.ask("POST", "/gradio_api/upload", small, Content_Type="multipart/form-data; boundary=x")[0] == 200
     assert alive(client)

@@ -18,6 +18,7 @@ from avseg.data.check import check
 from avseg.data.index import read_label_subset, write_index
 from avseg.data.items import whole_videos
 from avseg.data.store import Shard
+from avseg.data.synthetic.backgrounds import _read_photograph
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
 from avseg.evaluation.scores import read_evaluation
@@ -47,7 +48,7 @@ def recording(path: Path) -> object:
     return Recording.from_folder(path.parent)
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, read_flow_png, published, recording])
+@pytest.mark.parametrize("read", [read_image, read_mask, read_flow_png, published, recording, _read_photograph])
 @pytest.mark.parametrize("side", [13_000, 50_000, 2**31 - 1])
 def test_a_header_is_believed_before_a_pixel_is_decoded(read: Callable, side: int, tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(png(side, side))
@@ -67,7 +68,7 @@ def test_sizes_in_headers_are_those_of_the_pixels(suffix: str) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    for read in (read_image, read_mask, read_flow_png):
+    for read in (read_image, read_mask, read_flow_png, _read_photograph):
         with pytest.raises(AvsegError, match="it is no regular file"):
             read(tmp_path / "a.png")
     with pytest.raises(OSError, match="it is no regular file"):

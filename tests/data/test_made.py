@@ -66,9 +66,15 @@ def test_what_is_there_decides_unless_overwritten(tmp_path: Path) -> None:
     assert prepare(tmp_path, "s4", workers=1).written == {}
     assert prepare(tmp_path, "s4", front_end="avsbench", overwrite=True, workers=1).written["frames"] == 10
     assert Made.of(layout) == Made("avsbench", AUDIO_OFFSET)
-    layout.made.write_text("{}")
-    with pytest.raises(AvsegError, match=r"made-s4\.json is damaged"):
-        prepare(tmp_path, "s4", workers=1)
+    for text in (
+        "{}",
+        "[" * 100_000,
+        '{"front_end": "clean", "audio_offset": NaN}',
+        '{"front_end": [], "audio_offset": 0.0}',
+    ):
+        layout.made.write_text(text)
+        with pytest.raises(AvsegError, match=r"made-s4\.json is .*: run `avseg data prepare` with --overwrite"):
+            prepare(tmp_path, "s4", workers=1)
 
 
 def test_data_without_a_note_are_told_apart_by_who_wrote_their_sound(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,25 @@ def test_what_was_stopped_goes_on_where_it_was(s4: Path, tmp_path: Path) -> None
     assert calls[-1] == (6, 6)
     assert {p: p.stat().st_mtime_ns for p in done} == done
     assert files(root) == files(s4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"subset": None}, {"split": "../x"}, {"name": "../x"}, {"index": "1"}, {"category": 5}, {"subset": "ms3"}],
+)
+def test_a_damaged_scene_is_named(s4: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(s4, root)
+    scene = next(root.rglob("scene.json"))
+    facts = json.loads(scene.read_text()) | change
+    for damaged in (facts, {}, [facts], None):
+        scene.write_text(json.dumps(damaged))
+        with pytest.raises(AvsegError, match=r"scene\.json .*: remove the folder that it is in\."):
+            write_benchmark(root, "s4", videos=6, val=1, test=2, workers=1, **TINY)
+    listed = root / "Single-source" / "scenes.jsonl"
+    listed.write_text(json.dumps({"name": "a", "split": "test"}) + "\n")
+    with pytest.raises(AvsegError, match=r"scenes\.jsonl holds what is no scene: delete it"):
+        baselines(root, "s4", "test")
 
 
 def test_other_settings_in_the_same_folder_are_refused(s4: Path) -> None:

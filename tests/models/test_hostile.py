@@ -18,7 +18,7 @@ from avseg.cli import main
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
 from avseg.models import build, load
-from avseg.models.weights import read_state
+from avseg.models.weights import read_state, sound_tensors
 
 REPOSITORY = Path(__file__).parents[2]
 RANDOM = WeightsConfig(image="none", audio="none", flow="none")
@@ -165,3 +165,10 @@ def test_answers_that_are_no_numbers_are_refused(tmp_path: Path, capsys: pytest.
         assert main([str(word) for word in command]) == 1
         assert "The model's answer" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_that_do_not_convert_are_named() -> None:
+    packed = torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.quint8)
+    with pytest.raises(AvsegError, match=r"x: a holds torch\.quint8, not torch\.int64"):
+        sound_tensors({"a": packed}, {"a": torch.zeros(2, dtype=torch.int64)}, "x")

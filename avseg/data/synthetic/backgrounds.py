@@ -1,6 +1,7 @@
 """Where a scene is: textured surfaces drawn from noise, or a person's photographs."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from avseg.data.synthetic.objects import Picture, read_picture
 from avseg.errors import AvsegError
+from avseg.media.picture_files import picture_bytes
 
 Picture8 = npt.NDArray[np.uint8]
 Surface = npt.NDArray[Any]  # float32, (side, side) or (side, side, 3)
@@ -175,8 +177,9 @@ def _photograph(rng: np.random.Generator, path: Path, side: int) -> Picture8:
 
 @lru_cache(maxsize=16)
 def _read_photograph(path: Path) -> Picture8:
+    data = picture_bytes(path, "restore it", "remove or replace it")
     try:
-        with Image.open(path) as file:
+        with Image.open(io.BytesIO(data)) as file:
             file.draft("RGB", (800, 800))
             image = file.convert("RGB")
             image.thumbnail((800, 800))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avseg import __version__
-from avseg.data.layout import DistantLayout, Layout, Subset, Video, labelled_frames
+from avseg.data.layout import SPLITS, DistantLayout, Layout, Subset, Video, labelled_frames
 from avseg.data.pool import run_all
 from avseg.data.synthetic.backgrounds import find_photographs
 from avseg.data.synthetic.knobs import VERSION, Knobs, benchmark_hash, make_knobs
@@ -164,10 +164,15 @@ def read_scenes(root: str | Path, subset: str = "s4") -> list[dict[str, Any]]:
     if not path.is_file():
         raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.")
     mend = "delete it and run avseg data synth again"
-    records = [record for _, record in read_json_lines(path, mend)]
-    if not all(isinstance(record, dict) and {"name", "split"} <= record.keys() for record in records):
-        raise AvsegError(f"{path} holds a line that is no scene: {mend}.")
-    return records
+    return [_scene(record, path, mend) for _, record in read_json_lines(path, mend)]
+
+
+def _scene(record: Any, path: Path, mend: str) -> dict[str, Any]:
+    """A scene's facts as `describe` wrote them, as far as files are found by them."""
+    kinds = {"name": str, "subset": str, "split": str, "category": str, "index": int, "objects": list}
+    if not isinstance(record, dict) or not all(type(record.get(key)) is kind for key, kind in kinds.items()):
+        raise AvsegError(f"{path} holds what is no scene: {mend}.")
+    return record
 
 
 def scene_video(record: Mapping[str, Any]) -> Video:
@@ -270,11 +275,15 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
 
 def _finished(layout: Layout) -> list[dict[str, Any]]:
     """The facts of the videos that are there."""
-    records = [
-        read_json(path, "remove the folder that it is in")
-        for path in sorted((layout.folder / "hidden_objects").rglob("scene.json"))
-    ]
-    return [record for record in records if video_file(layout, scene_video(record)).is_file()]
+    mend, records = "remove the folder that it is in", []
+    for path in sorted((layout.folder / "hidden_objects").rglob("scene.json")):
+        record = _scene(read_json(path, mend), path, mend)
+        video = scene_video(record)
+        if video.split not in (*SPLITS, "distant") or layout.hidden_object(video, 1).with_name("scene.json") != path:
+            raise AvsegError(f"{path} tells of another scene than its folder's: {mend}.")
+        if video_file(layout, video).is_file():
+            records.append(record)
+    return records
 
 
 def _subset(subset: str) -> Subset:
