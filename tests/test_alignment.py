@@ -29,7 +29,7 @@ def of_raw_videos(segmenter: AVSegmenter, root: Path, subset: Subset) -> np.ndar
     return np.stack(found)
 
 
-# Later frames' windows drift from AVSBench's, so that ten videos scatter by about 1 mIoU (full splits by 0.1 to 0.6, see
+# Later frames' windows drift from AVSBench's: ten videos scatter by about 1 mIoU, full splits by 0.1 to 0.6 (see
 # the card in avseg/shipped): these seeds are among those that lie within 0.5.
 @pytest.mark.parametrize(("subset", "seed"), [("s4", 11), ("ms3", 5)])
 def test_a_videos_own_frames_score_as_evaluate_says(tmp_path: Path, subset: Subset, seed: int) -> None:

@@ -93,7 +93,7 @@ def test_a_record_is_of_the_protocol_that_tables_show(avsbench: Path, tmp_path: 
 
     found = {"T=5": scores("T=5", 0.3), "T=1": scores("T=1", 0.2)}
     diagnostics = {"T=5": {"sounding": {"iou": 0.5}}, "T=1": {"sounding": {"iou": 0.61234567}}}
-    evaluation = Evaluation(str(place.run.folder), "data", "s4", "test", "0.1.0", found, diagnostics)
+    evaluation = Evaluation(str(place.run.folder), "data", "s4", "test", "0.1.0", found, diagnostics, size="truth")
     write_evaluation(place.run.test_file, evaluation)
     origin = {"steps": 4, "seconds": 1.5, "parameters": 7, "seed": 0, "validation": {}, "date": "2026-11-24"}
     (place.run.folder / "run.json").write_text(json.dumps(origin))
