@@ -18,10 +18,10 @@ demo: install
 	$(BIN)/avseg demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not heavy and not apt"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal -m "not heavy and not apt"
 
 test-heavy: install
-	$(BIN)/pytest -m "heavy or apt"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal -m "heavy or apt"
 
 lint: install
 	$(BIN)/ruff check .
