@@ -95,6 +95,7 @@ def test_from_a_published_file_to_scores_and_a_segmented_video(
     arguments += ["--data.root", bench, "--data.workers", 0, "--run.out", folder / "run", "--run.accelerator", "cpu"]
     arguments += ["--optim.batch_size", 1, "--optim.epochs", 1, "--ufe.burn_in", 0, "--ufe.distant_frames", "false"]
     arguments += ["--optim.learning_rate", 1e-6, "--run.validate_every", 2, "--model.inputs.image_size", 64]
+    arguments += ["--model.inputs.front_end", "avsbench"]
     if ufe:
         arguments += ["--model.inputs.flow_encoding", "published"]
     else:
