@@ -9,8 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from avseg.config import Config, load_config
 from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
@@ -362,7 +360,7 @@ def show(demo: Demo, evaluations: "dict[str, Evaluation]") -> None:
 
 def _same_config(file: Path, config: Config) -> bool:
     try:
-        return bool(read_yaml(file) == yaml.safe_load(yaml.safe_dump(config.to_dict())))
+        return bool(read_yaml(file) == config.to_dict())
     except AvsegError:
         return False
 

@@ -32,7 +32,12 @@ def run_all(folder: Path, modules: Sequence[str], processes: Sequence[Mapping[st
         [sys.executable, __file__],
         input=json.dumps(plan),
         cwd=folder,
-        env={**os.environ, "TMPDIR": str(folder / "temporary"), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "TMPDIR": str(folder / "temporary"),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder.parent / "compiler"),  # of PyTorch, to stay: not what is looked for
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=True,

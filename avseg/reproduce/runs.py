@@ -1,6 +1,5 @@
 """Do the runs that a table needs, and make records of those that are done."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,14 +111,14 @@ def _pseudo(file: Path) -> list[dict[str, float]]:
 
 def _config(run: Run) -> dict[str, Any]:
     """The configuration without paths, which mean nothing elsewhere."""
-    values = json.loads(json.dumps(run.config.to_dict()))
+    values = run.config.to_dict()
     for section, key in (("data", "root"), ("data", "labelled"), ("data", "distant_root"), ("run", "out")):
         path = values[section].pop(key)
         if key == "labelled" and path:
             values[section][key] = Path(path).name
     if values["weights"]["start"]:
         values["weights"]["start"] = Path(values["weights"]["start"]).name
-    return cast(dict[str, Any], values)
+    return values
 
 
 def _rounded(value: Any) -> Any:

@@ -273,7 +273,9 @@ def test_the_server_ends_while_a_run_is_under_way(tmp_path: Path, how: signal.Si
     temporary.mkdir()
     left = temporary / "avseg-app-tmp-abcdefgh"  # of a killed server
     left.mkdir()
-    with served(tmp_path, environment={"TMPDIR": str(temporary)}) as page:
+    # PyTorch's compiler makes a cache among temporary files when a model first runs, which is to stay.
+    environment = {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiler")}
+    with served(tmp_path, environment=environment) as page:
         assert not left.exists()
         client = begin_long_run(page)
         connection = http.client.HTTPConnection(client.host, timeout=60)
