@@ -1,245 +1,220 @@
-"""AVSBench on disk (S4, MS3) -> `Clip`.
+"""AVSBench on disk (S4, MS3) and UFE's distant frames of MS3: their folders, their CSVs, their tables of frames."""
 
-Paths are in `avseg.data.layout`, lists in `avseg.data.index`, pictures and tensors in `avseg.data.pictures` and
-`avseg.data.log_mel`; all that reads or writes the data set is to be had from here.
-"""
-
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from avseg.config import InputConfig
-from avseg.data.clip import Clip
-from avseg.data.index import (
-    label_subset,
-    read_distant_index,
-    read_frame_index,
-    read_index,
-    read_label_subset,
-    read_sizes,
-    write_distant_index,
-    write_frame_index,
-    write_index,
-    write_label_subset,
-    write_label_subsets,
-    write_sizes,
-)
-from avseg.data.layout import (
-    FRAMES,
-    SPLITS,
-    DistantFrame,
-    DistantLayout,
-    Layout,
-    Subset,
-    Video,
-    frame_times,
-    labelled_frames,
-)
-from avseg.data.log_mel import load_log_mel, save_log_mel
-from avseg.data.pictures import Fit, read_image, read_mask, shrink_of, write_image, write_mask
+from avseg.data.frames import SPLITS, DataSet, Frame, Subset, by_video
+from avseg.data.lists import check_name, read_rows, short, write_rows
 from avseg.errors import AvsegError
-from avseg.media.flow import decode_published, read_flow_png, read_published
 
-__all__ = [
-    "FRAMES",
-    "SPLITS",
-    "DistantFrame",
-    "DistantLayout",
-    "Fit",
-    "FlowSource",
-    "Layout",
-    "Subset",
-    "Video",
-    "fit_of",
-    "frame_times",
-    "label_subset",
-    "labelled_frames",
-    "load_clip",
-    "load_distant_clip",
-    "load_log_mel",
-    "read_distant_index",
-    "read_frame_index",
-    "read_image",
-    "read_index",
-    "read_label_subset",
-    "read_log_mel",
-    "read_mask",
-    "read_sizes",
-    "save_log_mel",
-    "write_distant_index",
-    "write_frame_index",
-    "write_image",
-    "write_index",
-    "write_label_subset",
-    "write_label_subsets",
-    "write_mask",
-    "write_sizes",
-]
+FRAMES = 5
+"""Frames of every video of S4 and MS3, numbered k = 1..5."""
 
-FlowSource = Literal["computed", "published", "none"]
-"""Which stored flow a clip carries: ours, UFE's 8-bit trees, or zeros for a model without the NF branch."""
+# S4 has a folder for each split and category; MS3 has one for each split of sounds and masks only, and its frames have
+# `.mp4` inside their name.
+_S4 = {
+    "raw": "s4_data/raw_videos/{split}/{category}/{video}.mp4",
+    "image": "s4_data/visual_frames/{split}/{category}/{video}/{video}_{k}.png",
+    "flow": "s4_data/{flow}/{split}/{category}/{video}/{video}_{k}.png",
+    "published_flow": "{split}/{category}/{video}/{video}_{k}.png",
+    "wav": "s4_data/audio_wav/{split}/{category}/{video}.wav",
+    "log_mel": "s4_data/audio_log_mel/{split}/{category}/{video}.pkl",
+    "mask": "s4_data/gt_masks/{split}/{category}/{video}/{video}_{k}.png",
+    "hidden_mask": "hidden_masks/{split}/{category}/{video}/{video}_{k}.png",
+    "hidden_object": "hidden_objects/{split}/{category}/{video}/{video}_{k}.png",
+}
+_MS3 = {
+    "raw": "ms3_data/raw_videos/{video}.mp4",
+    "image": "ms3_data/visual_frames/{video}/{video}.mp4_{k}.png",
+    "flow": "ms3_data/{flow}/{video}/{video}.mp4_{k}.png",
+    "published_flow": "{video}/{video}.mp4_{k}.png",
+    "wav": "ms3_data/audio_wav/{split}/{video}.wav",
+    "log_mel": "ms3_data/audio_log_mel/{split}/{video}.pkl",
+    "mask": "ms3_data/gt_masks/{split}/{video}/{video}_{k}.png",
+    "hidden_mask": "hidden_masks/{split}/{video}/{video}_{k}.png",
+    "hidden_object": "hidden_objects/{split}/{video}/{video}_{k}.png",
+}
+_DISTANT = {
+    "raw": "../{source}",
+    "image": "images/{video}.png",
+    "flow": "{flow}/{video}.png",
+    "published_flow": "{video}/{video}.mp4_middle.png",
+    "log_mel": "audios_log_mel/{video}.pkl",
+}
+
+_COLUMNS = {"s4": ("name", "start", "category", "split"), "ms3": ("video_id", "split"), "distant": ("n", "video")}
+_FRAME_COLUMNS = {"s4": ("name", "category", "split", "time", "label"), "ms3": ("video_id", "split", "time")}
 
 
-def load_clip(
-    layout: Layout,
-    video: Video,
-    frames: Sequence[int],
-    inputs: InputConfig,
-    flow: FlowSource = "computed",
-    hidden: bool = False,
-    labelled: Collection[int] | None = None,
-) -> Clip:
-    """Load some frames of a video, with their motion, sound and masks, at the size and aspect that ``inputs`` say.
-
-    Args:
-        layout: Where the files are.
-        video: A row of `read_index`.
-        frames: Numbers k in 1..5, one for each of the clip's T frames.
-        inputs: Size, resize, flow method and flow bound.
-        flow: See `FlowSource`.
-        hidden: Also read the masks that only the generated benchmark has. For diagnostics, never for training.
-        labelled: Frames whose masks may be read; None means all published ones. Where none of ``frames`` is among
-            them the clip has no masks, and ``valid`` is ``inside``.
-
-    Returns:
-        A `Clip`; in one with masks ``valid`` is False throughout frames without one.
-
-    Raises:
-        AvsegError: a file is missing, unreadable or of the wrong size; the message names it and the mend.
-    """
-    if not frames or not set(frames) <= set(range(1, FRAMES + 1)):
-        raise ValueError(f"frames must be numbers in 1..{FRAMES}, not {list(frames)}")
-    images = [read_image(layout.frame(video, k)) for k in frames]
-    sizes = [(image.shape[1], image.shape[0]) for image in images]
-    fit = fit_of(layout, video.name, inputs)
-    flows = [
-        _read_flow(layout.flow(video, k, inputs.flow_method), layout.published_flow(video, k), size, inputs, flow)
-        for k, size in zip(frames, sizes, strict=True)
-    ]
-    published = set(labelled_frames(video) if labelled is None else labelled)
-    paths = [
-        layout.mask(video, k) if k in published else layout.hidden_mask(video, k) if hidden else None for k in frames
-    ]
-    masks = [None if path is None else read_mask(path, size) for path, size in zip(paths, sizes, strict=True)]
-    examples = read_log_mel(layout.log_mel(video))
-    # AVSBench repeats the last example where a video's sound has fewer than five.
-    rows = [min(k, len(examples)) - 1 for k in frames]
-    return _clip(
-        fit, images, flows, masks, examples[rows], video.name, video.category, frame_times()[np.asarray(frames) - 1]
+def avsbench(root: str | Path, subset: Subset) -> DataSet:
+    """S4 or MS3 below the folder that holds ``Single-source/`` and ``Multi-sources/``."""
+    if subset not in ("s4", "ms3"):
+        raise ValueError(f"subset must be s4 or ms3, not {subset!r}")
+    root = Path(root)
+    folder = root / ("Single-source" if subset == "s4" else "Multi-sources")
+    tree = f"{subset.upper()}_flows"
+    trees = [root / tree, folder / tree, folder / f"{subset}_data" / tree]
+    return DataSet(
+        name=subset,
+        root=root,
+        folder=folder,
+        index=folder / f"{subset}_meta_data.csv",
+        files=_S4 if subset == "s4" else _MS3,
+        published_flow=next((found for found in trees if found.is_dir()), trees[0]),
     )
 
 
-def load_distant_clip(
-    layout: DistantLayout, frame: DistantFrame, inputs: InputConfig, flow: FlowSource = "computed"
-) -> Clip:
-    """Load one of MS3's distant frames as a clip of T = 1 without masks. Its time is not known and given as 0.
+def distant_frames(folder: str | Path) -> DataSet:
+    """MS3's distant frames in the form of UFE's ``MS3_Extend``: the middle frame of each of many unlabelled videos.
+
+    The videos lie beside this folder, usually in ``VGGSound/``. Published releases have no index.
+    """
+    folder = Path(folder)
+    return DataSet("distant", folder, folder, folder / "index.csv", _DISTANT, folder)
+
+
+def distant_folder(root: str | Path) -> Path:
+    """Where the distant frames of the MS3 in ``root`` are looked for unless told otherwise."""
+    return Path(root) / "MS3_Extend"
+
+
+def frame_times(count: int = FRAMES) -> npt.NDArray[np.float64]:
+    """Timestamps of frames 1..count in seconds, ``(count,)``: frame k is at (k − 1) + 15/16.
+
+    AVSBench takes sixteen frames of each second and keeps the last.
+    """
+    return np.arange(count, dtype=np.float64) + 15 / 16
+
+
+def video_frames(data: DataSet, video: str, split: str, category: str = "") -> tuple[Frame, ...]:
+    """The five frames of a video of S4 or MS3.
+
+    The first frame of S4's training videos has a published mask, and all frames of any other video.
+    """
+    labels = 1 if data.name == "s4" and split == "train" else FRAMES
+    times = frame_times().tolist()
+    return tuple(Frame(data, video, k, times[k - 1], split, category, k <= labels) for k in range(1, FRAMES + 1))
+
+
+def read_frames(data: DataSet) -> list[Frame]:
+    """The table of frames of a data set, in the order of its CSV.
+
+    UFE's CSV of frames (``s4_semi_meta_data.csv``) must tell the same as the CSV of videos where it is there too. For
+    MS3's distant frames without a CSV, every image in ``images/`` by number.
 
     Raises:
-        AvsegError: as `load_clip`.
+        AvsegError: no CSV, a missing column, no rows, an unknown split, a video that is listed twice, a name that
+            isn't a plain file name, two CSVs that differ, or a folder without distant frames.
     """
-    image = read_image(layout.image(frame))
-    size = (image.shape[1], image.shape[0])
-    fit = fit_of(layout, frame.name, inputs)
-    motion = _read_flow(layout.flow(frame, inputs.flow_method), layout.published_flow(frame), size, inputs, flow)
-    examples = read_log_mel(layout.log_mel(frame))[:1]
-    return _clip(fit, [image], [motion], [None], examples, frame.name, "", np.zeros(1))
+    if data.name == "distant":
+        return _read_distant(data)
+    frames: list[Frame] = []
+    lines: dict[Path, int] = {}
+    for line, row in read_rows(data.index, _COLUMNS[data.name], _missing_index(data)):
+        found = _video_of(row, data, data.index, line)
+        first = lines.setdefault(found[0].raw, line)
+        if first != line:
+            raise AvsegError(f"{data.index} lists {found[0].video} in lines {first} and {line}: remove one of them.")
+        frames += found
+    if not frames:
+        raise AvsegError(f"{data.index} lists no videos: copy it again.")
+    if frame_index(data).is_file():
+        _check_frame_index(data, frames)
+    return frames
 
 
-def fit_of(layout: Layout | DistantLayout, name: str, inputs: InputConfig) -> Fit:
-    """Where the pictures of a video or distant frame come to lie in the square that a model sees.
+def write_index(data: DataSet, frames: Iterable[Frame]) -> None:
+    """Write the CSV that `read_frames` reads, whole or not at all."""
+    rows: list[tuple[object, ...]] = []
+    for video, *_ in by_video(frames):
+        if data.name == "s4":
+            rows.append((video.video, 0, video.category, video.split))
+        else:
+            rows.append((video.video, video.split if data.name == "ms3" else video.source))
+    write_rows(data.index, _COLUMNS[data.name], rows)
 
-    Raises:
-        AvsegError: ``letterbox`` needs the size of the raw video, and the list of sizes doesn't give it.
-    """
-    if inputs.resize == "stretch":
-        return replace(Fit.stretch(inputs.image_size), shrink=shrink_of(inputs))
-    sizes = layout.video_sizes
-    modified = sizes.stat().st_mtime_ns if sizes.is_file() else 0
-    size = _sizes(sizes, modified).get(name)
-    if size is None:
+
+def frame_index(data: DataSet) -> Path:
+    """UFE's CSV with a row for each frame. S4's name is the published one; MS3's was not published."""
+    return data.folder / f"{data.name}_semi_meta_data.csv"
+
+
+def _read_distant(data: DataSet) -> list[Frame]:
+    if data.index.is_file():
+        frames = []
+        for line, row in read_rows(data.index, _COLUMNS["distant"], ""):
+            check_name(row["n"], data.index, line)
+            for part in row["video"].split("/"):
+                check_name(part, data.index, line)
+            source = row["video"] if "/" in row["video"] else f"VGGSound/{row['video']}"
+            frames.append(Frame(data, row["n"], source=source))
+        if len({frame.video for frame in frames}) < len(frames):
+            raise AvsegError(f"{data.index} gives two videos the same n: number them anew.")
+    else:
+        names = sorted((path.stem for path in data.folder_of("image").glob("*.png")), key=_number)
+        frames = [Frame(data, name) for name in names]
+    if not frames:
         raise AvsegError(
-            f"{sizes} does not give the size of {name}, which letterbox needs: run `avseg data prepare` "
-            "with the raw videos in place, or choose --model.inputs.resize stretch."
+            f"{data.folder} has no distant frames: expected index.csv with the columns n and video, or "
+            "images/<n>.png (the MS3_Extend of UFE); name its folder with --data.distant_root."
         )
-    return replace(Fit.letterbox(inputs.image_size, *size), shrink=shrink_of(inputs))
+    return frames
 
 
-def _clip(
-    fit: Fit,
-    images: Sequence[npt.NDArray[np.uint8]],
-    flows: Sequence[npt.NDArray[np.float32] | None],
-    masks: Sequence[npt.NDArray[np.bool_] | None],
-    log_mel: Tensor,
-    name: str,
-    category: str,
-    times: npt.NDArray[np.float64],
-) -> Clip:
-    frames = np.stack([fit.image(image) for image in images]).transpose(0, 3, 1, 2)
-    still = np.zeros((2, fit.side, fit.side), dtype=np.float32)
-    flow = np.stack([still if motion is None else fit.flow(motion) for motion in flows])
-    inside = np.repeat(fit.inside()[None, None], len(images), axis=0)
-    valid = inside.copy()
-    stacked = None
-    if any(mask is not None for mask in masks):
-        for row, mask in enumerate(masks):
-            valid[row] &= mask is not None
-        nothing = np.zeros((fit.side, fit.side), dtype=np.bool_)
-        stacked = np.stack([nothing if mask is None else fit.mask(mask) for mask in masks])[:, None]
-    return Clip(
-        frames=torch.from_numpy(np.ascontiguousarray(frames)),
-        flow=torch.from_numpy(flow.astype(np.float16)),
-        log_mel=log_mel,
-        masks=None if stacked is None else torch.from_numpy(stacked),
-        inside=torch.from_numpy(inside),
-        valid=torch.from_numpy(valid),
-        name=name,
-        category=category,
-        times=torch.from_numpy(times),
+def _number(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdecimal() else 0, name)
+
+
+def _missing_index(data: DataSet) -> str:
+    if data.root.name in ("Single-source", "Multi-sources"):
+        return f"{data.index} does not exist: give the folder above, {data.root.parent}."
+    return (
+        f"{data.index} does not exist: {data.root} should hold that file and {data.folder.name}/{data.name}_data/; "
+        "AVSBench is available from its authors on request, `avseg data synth` makes a stand-in."
     )
 
 
-@lru_cache(maxsize=4)
-def _sizes(path: Path, modified: int) -> dict[str, tuple[int, int]]:
-    return read_sizes(path)
+def _video_of(row: Mapping[str, str], data: DataSet, path: Path, line: int) -> tuple[Frame, ...]:
+    name = row["name" if data.name == "s4" else "video_id"]
+    check_name(name, path, line)
+    if row["split"] not in SPLITS:
+        raise AvsegError(f"{path}, line {line}: split {short(row['split'])} is not one of {', '.join(SPLITS)}.")
+    if data.name == "s4":
+        check_name(row["category"], path, line)
+    return video_frames(data, name, row["split"], row.get("category", ""))
 
 
-def _read_flow(
-    computed: Path, published: tuple[Path, Path], size: tuple[int, int], inputs: InputConfig, source: FlowSource
-) -> npt.NDArray[np.float32] | None:
-    """``(2, H, W)`` in pixels per 40 ms at the stored size."""
-    if source == "none":
-        return None
-    if source == "computed":
-        if not computed.is_file():
-            asked = "" if inputs.flow_method == "farneback" else f" --flow_method {inputs.flow_method}"
-            raise AvsegError(
-                f"{computed} does not exist: run `avseg data prepare{asked}` with the raw videos in place."
-            )
-        return read_flow_png(computed, size)
-    for path in published:
-        if not path.is_file():
-            raise AvsegError(f"{path} does not exist: put UFE's published flow there, or use --data.flow computed.")
-    return decode_published(read_published(*published, size), inputs.flow_bound)
+def _check_frame_index(data: DataSet, frames: Iterable[Frame]) -> None:
+    """UFE's list of training frames must name each of them once, with its label.
 
-
-def read_log_mel(path: Path) -> Tensor:
-    """`load_log_mel`, and what to do where it can't.
-
-    Raises:
-        AvsegError: no such file, or not a log-mel tensor.
+    Its ``time`` counts from 0 in S4 and from 1 in MS3, where every frame is labelled; validation and test videos have
+    one row without a time in S4.
     """
-    try:
-        return load_log_mel(path)
-    except FileNotFoundError:
-        raise AvsegError(f"{path} does not exist: run `avseg data prepare` to make it.") from None
-    except OSError as error:
-        raise AvsegError(f"{path} cannot be read ({error.strerror}): delete it and run `avseg data prepare`.") from None
-    except ValueError as error:
-        raise AvsegError(f"{error} Delete it and run `avseg data prepare`.") from None
+    path, first = frame_index(data), 0 if data.name == "s4" else 1
+    known = {frame.video: frame for frame in frames if frame.split == "train"}
+    listed: dict[str, set[int]] = defaultdict(set)
+    for line, row in read_rows(path, _FRAME_COLUMNS[data.name], ""):
+        video = _video_of(row, data, path, line)
+        if row["split"] != "train":
+            continue
+        if row["time"] not in map(str, range(first, first + FRAMES)):
+            raise AvsegError(
+                f"{path}, line {line}: time {short(row['time'])} is not one of {first}..{first + FRAMES - 1}."
+            )
+        k = int(row["time"]) - first + 1
+        labelled = data.name == "ms3" or row["label"] == "Y"
+        if video[0].video not in known or labelled != video[k - 1].labelled:
+            raise AvsegError(
+                f"{path} and {data.index} differ over frame {k} of {video[0].video}: take both from one release."
+            )
+        listed[video[0].video].add(k)
+    for name in known:
+        if len(listed[name]) != FRAMES:
+            raise AvsegError(
+                f"{path} lists {len(listed[name])} frames of {name}, not {FRAMES}: take it from the same release as "
+                "the other CSV."
+            )
