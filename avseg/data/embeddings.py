@@ -5,7 +5,7 @@ The encoder is handed in: data knows no models.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from avseg.data.avsbench import FRAMES, DistantFrame, DistantLayout, Layout, Video, read_log_mel
+from avseg.data.avsbench import FRAMES
+from avseg.data.frames import Frame
 from avseg.data.pool import Progress
+from avseg.data.rows import read_log_mel
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.reading import parse_json
@@ -23,12 +25,11 @@ from avseg.reading import parse_json
 FORMAT_VERSION = 2
 """Part of every key: raise it when what is stored changes its meaning."""
 
-_BATCH = 32  # clips at a time
+_BATCH = 32  # videos at a time
 
 
 def audio_embeddings(
-    layout: Layout | DistantLayout,
-    sources: Sequence[Video] | Sequence[DistantFrame],
+    frames: Iterable[Frame],
     encoder: nn.Module,
     fingerprint: str,
     device: torch.device | str = "cpu",
@@ -40,28 +41,24 @@ def audio_embeddings(
     those that are new there, or whose log-mel file has another size or time of change, or for another ``fingerprint``.
 
     Args:
-        layout: Where the files are.
-        sources: Which videos or distant frames.
+        frames: Frames of one data set; each video is embedded once.
         encoder: Frozen: ``(N, 1, 96, 64)`` -> ``(N, 128)``. It is put in eval mode and on ``device`` for the while.
         fingerprint: Of the encoder's weights, such as a hash of them.
         device: Where the encoder computes.
         progress: Called with the videos done and their number, where any are to be computed.
 
     Returns:
-        ``(5, 128)`` or ``(1, 128)`` float32 on the CPU, by ``key``.
+        ``(5, 128)`` or ``(1, 128)`` float32 on the CPU, by ``Frame.key``.
 
     Raises:
         AvsegError: a log-mel file is missing or faulty.
     """
-    kind: str
-    if isinstance(layout, Layout):
-        kind, count = layout.subset, FRAMES
-        paths = {video.key: layout.log_mel(video) for video in sources if isinstance(video, Video)}
-    else:
-        kind, count = "distant", 1
-        paths = {frame.key: layout.log_mel(frame) for frame in sources if isinstance(frame, DistantFrame)}
-    store = layout.embeddings / f"{kind}-{_digest(FORMAT_VERSION, fingerprint)[:16]}.safetensors"
-    stored, keys = _read_store(store, count)
+    videos = {frame.key: frame for frame in frames}
+    data = next(iter(videos.values())).data
+    paths = {key: frame.log_mel for key, frame in videos.items()}
+    count = 1 if data.name == "distant" else FRAMES
+    file = data.embeddings / f"{data.name}-{_digest(FORMAT_VERSION, fingerprint)[:16]}.safetensors"
+    stored, keys = _read(file, count)
     wanted = {name: _file_key(path) for name, path in paths.items()}
     missing = [name for name in paths if name not in stored or keys.get(name) != wanted[name]]
     was_training, home = encoder.training, next((p.device for p in encoder.parameters()), torch.device("cpu"))
@@ -81,7 +78,7 @@ def audio_embeddings(
     finally:
         encoder.to(home).train(was_training)
     if missing:
-        _write_store(store, stored, keys)
+        _write(file, stored, keys)
     return {name: stored[name] for name in paths}
 
 
@@ -103,7 +100,7 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read_store(path: Path, count: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, count: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Stored embeddings and the keys they were computed for; nothing from a file that isn't whole."""
     if not path.is_file():
         return {}, {}
@@ -117,7 +114,7 @@ def _read_store(path: Path, count: int) -> tuple[dict[str, Tensor], dict[str, st
     return (stored, keys) if whole and isinstance(keys, dict) else ({}, {})
 
 
-def _write_store(path: Path, stored: Mapping[str, Tensor], keys: Mapping[str, str]) -> None:
+def _write(path: Path, stored: Mapping[str, Tensor], keys: Mapping[str, str]) -> None:
     try:
         with whole_file(path) as temporary:
             save_file(dict(stored), str(temporary), metadata={"keys": json.dumps(dict(keys))})
