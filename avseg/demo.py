@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avseg.config import Config, load_config
-from avseg.data.unfinished import working_in
+from avseg.data.parallel import working_in
 from avseg.errors import AvsegError
 from avseg.files import check_file, write_json
 from avseg.reading import read_yaml
@@ -197,16 +197,15 @@ def evaluate_arm(demo: Demo, arm: str) -> "Evaluation":
 
 def segment_one(demo: Demo) -> str:
     """Stage 5: the first test video, which no training saw, as an overlay that plays with its sound; its name."""
-    from avseg.data.avsbench import Layout, read_index
+    from avseg.data.avsbench import avsbench, read_frames
     from avseg.inference import AVSegmenter, segment_video
 
-    video = next(video for video in read_index(demo.root, "s4") if video.split == "test")
-    source = Layout(demo.root, "s4").raw_video(video)
+    frame = next(frame for frame in read_frames(avsbench(demo.root, "s4")) if frame.split == "test")
     with _timed(demo, "segmenting"), _bar("segmenting a video") as progress:
         segmenter = AVSegmenter.from_pretrained(demo.out / "ufe")
-        found = segment_video(source, segmenter, demo.out / "segmented", overwrite=True, progress=progress)
+        found = segment_video(frame.raw, segmenter, demo.out / "segmented", overwrite=True, progress=progress)
         shutil.copyfile(found.video, demo.out / "overlay.mp4")
-    return video.name
+    return frame.video
 
 
 def summarise(demo: Demo, benchmark: "BenchmarkInfo", evaluations: "dict[str, Evaluation]") -> dict[str, Any]:
@@ -316,7 +315,7 @@ def _moments(demo: Demo) -> "list[Moment]":
     """Frame, flow, truth and both predictions of a few test videos' third second."""
     import torch
 
-    from avseg.data.datamodule import evaluation_clips
+    from avseg.data.loader import evaluation_clips
     from avseg.models import load, normalise
     from avseg.render import Moment, flow_colours
 

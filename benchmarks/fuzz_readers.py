@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from avseg.data.items import whole_videos
+from avseg.data.store import open_store
 
 from avseg.benchmarks.fuzz_mutate import VALUES, Kind, mutate
 from avseg.config import Config, InputConfig, ModelConfig, WeightsConfig, load_config
 from avseg.data import avsbench as a
 from avseg.data.check import check
 from avseg.data.embeddings import audio_embeddings
-from avseg.data.items import whole_videos
-from avseg.data.store import open_store
 from avseg.data.synthetic import read_benchmark
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError

@@ -20,14 +20,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from avseg.data.datamodule import TrainingData, training_data
+from avseg.data.stills import Still
+from avseg.data.store import open_store
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from avseg.config import Config, DataConfig, ModelConfig, OptimConfig
-from avseg.data.datamodule import TrainingData, training_data
 from avseg.data.prepare import prepare
-from avseg.data.stills import Still
-from avseg.data.store import open_store
 from avseg.data.synthetic import write_benchmark
 
 SIDE, BATCH = 224, 8

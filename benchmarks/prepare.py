@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from avseg.data.pool import cores
+from avseg.data.parallel import cores
 from avseg.data.prepare import prepare
 from avseg.data.synthetic import write_benchmark
 

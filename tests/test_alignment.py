@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from avseg.data.datamodule import evaluation_clips
 
 from avseg import AVSegmenter
 from avseg.data.avsbench import Layout, Subset, read_index, read_mask
-from avseg.data.datamodule import evaluation_clips
 from avseg.data.prepare import prepare
 from avseg.data.synthetic import write_benchmark
 from avseg.evaluation.evaluate import evaluate

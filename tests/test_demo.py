@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from avseg.config import Config
-from avseg.data.unfinished import working_in
+from avseg.data.parallel import working_in
 from avseg.demo import Demo, run_demo, train_arm
 from avseg.errors import AvsegError
 from avseg.models import load

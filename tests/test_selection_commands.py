@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from avseg.data.items import training_items
 from helpers import make_avsbench, write_mp4
 
 from avseg.cli import main
 from avseg.config import DataConfig
 from avseg.data.avsbench import read_distant_index, read_index
-from avseg.data.items import training_items
 
 
 def avseg(*arguments: object, code: int = 0) -> None:

@@ -59,9 +59,8 @@ def sample_file(sample: Sample, folder: Path | None = None) -> Path:
     Raises:
         OSError: the folder can't be written.
     """
-    from avseg.data.layout import Layout
     from avseg.data.synthetic import benchmark_hash, load_objects, make_knobs, read_scenes, write_benchmark
-    from avseg.data.synthetic.write import scene_video, video_file
+    from avseg.data.synthetic.write import scene_frames, video_file
 
     folder = samples_folder() if folder is None else folder
     knobs = make_knobs(EDITION, size=SIZE, **dict(sample.knobs))
@@ -77,7 +76,7 @@ def sample_file(sample: Sample, folder: Path | None = None) -> Path:
             write_benchmark(folder_of_one, sample.subset, seed=sample.seed, **settings, **dict(sample.knobs))
             record = read_scenes(folder_of_one, sample.subset)[0]
             with whole_file(path) as temporary:
-                shutil.copyfile(video_file(Layout(folder_of_one, record["subset"]), scene_video(record)), temporary)
+                shutil.copyfile(video_file(scene_frames(folder_of_one, record)[0]), temporary)
     return path
 
 

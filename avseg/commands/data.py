@@ -194,15 +194,15 @@ def check(options: Any) -> int:
 
 def _subsets(root: str, asked: str | None) -> list[Any]:
     """The asked subset, or all that are in ``root``."""
-    from avseg.data.layout import Layout
+    from avseg.data.avsbench import avsbench
 
     if asked is not None:
         return [asked]
     if not Path(root).is_dir():
         raise AvsegError(f"{root} is no folder: name {ROOT}.")
-    layouts = [Layout(root, subset) for subset in get_args(Subset)]
-    found = [layout.subset for layout in layouts if layout.index.is_file()]
+    data_sets = [avsbench(root, subset) for subset in get_args(Subset)]
+    found = [data.name for data in data_sets if data.index.is_file()]
     if not found:
-        names = " nor ".join(str(layout.index.relative_to(root)) for layout in layouts)
+        names = " nor ".join(str(data.index.relative_to(root)) for data in data_sets)
         raise AvsegError(f"{root} has neither {names}: name {ROOT}, or write one with `avseg data synth`.")
     return found

@@ -98,10 +98,12 @@ def labels_parser() -> Parser:
 
 
 def labels(options: Any) -> int:
-    from avseg.data.index import write_label_subsets
+    from avseg.data.avsbench import avsbench, read_frames
+    from avseg.data.lists import write_label_subsets
 
     shares = _shares(options.fractions)
-    for path, count in write_label_subsets(options.root, options.subset, shares, options.seed, options.out).items():
+    frames = read_frames(avsbench(options.root, options.subset))
+    for path, count in write_label_subsets(frames, shares, options.seed, options.out).items():
         print(f"{path}: {count} video{'s' * (count != 1)}")
     return 0
 

@@ -27,10 +27,9 @@ from safetensors.numpy import save
 from avseg.config import InputConfig
 from avseg.data.frames import DataSet, Frame
 from avseg.data.log_mel import EXAMPLE
+from avseg.data.parallel import Progress, cores, working_in
 from avseg.data.pictures import shrink_of
-from avseg.data.pool import Progress, cores
 from avseg.data.rows import FlowSource, Row, fit_of, read_row
-from avseg.data.unfinished import working_in
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.reading import parse_json

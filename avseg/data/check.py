@@ -8,22 +8,11 @@ from typing import get_args
 
 import numpy as np
 
-from avseg.data.avsbench import (
-    FRAMES,
-    DistantFrame,
-    DistantLayout,
-    Layout,
-    Subset,
-    Video,
-    labelled_frames,
-    load_log_mel,
-    read_distant_index,
-    read_image,
-    read_index,
-    read_mask,
-)
-from avseg.data.layout import flow_folder
-from avseg.data.pool import Progress, run_all
+from avseg.data.avsbench import FRAMES, avsbench, distant_folder, distant_frames, read_frames
+from avseg.data.frames import DataSet, Frame, Subset, by_video
+from avseg.data.log_mel import load_log_mel
+from avseg.data.parallel import Progress, run_all
+from avseg.data.pictures import read_image, read_mask
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio, read_wav
 from avseg.media.flow import FlowMethod, read_flow_png, read_published
@@ -47,17 +36,10 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class _Video:
-    layout: Layout
-    video: Video
-    size: tuple[int, int]
-    methods: Sequence[FlowMethod]
+class _Job:
+    """The frames of a video, the size they should have, and whose flow is looked at; none: the published flow."""
 
-
-@dataclass(frozen=True)
-class _Distant:
-    layout: DistantLayout
-    frame: DistantFrame
+    frames: tuple[Frame, ...]
     size: tuple[int, int]
     methods: Sequence[FlowMethod]
 
@@ -79,84 +61,67 @@ def check(
     Raises:
         AvsegError: the index is missing or faulty.
     """
-    layout = Layout(root, subset)
-    videos = read_index(root, subset)
-    size = _usual_size(layout, videos)
-    methods = _methods(layout.data, layout.published_flow(videos[0], 1)[0].is_file())
-    jobs: list[_Video | _Distant] = [_Video(layout, video, size, methods) for video in videos]
-    if subset == "ms3" and layout.distant.is_dir():
-        distant = DistantLayout(layout.distant)
-        methods = _methods(distant.folder, (distant.folder / "flows_x").is_dir())
-        jobs += [_Distant(distant, frame, size, methods) for frame in read_distant_index(layout.distant)]
+    data = avsbench(root, subset)
+    frames = read_frames(data)
+    sizes = Counter(size for frame in frames if frame.k == 1 and (size := stored_size(frame.image)))
+    size = sizes.most_common(1)[0][0] if sizes else (224, 224)
+    methods = _methods(data, frames[0].published_flow[0].is_file())
+    jobs = [_Job(video, size, methods) for video in by_video(frames)]
+    distant = distant_frames(distant_folder(root))
+    if subset == "ms3" and distant.folder.is_dir():
+        methods = _methods(distant, (distant.folder / "flows_x").is_dir())
+        jobs += [_Job((frame,), size, methods) for frame in read_frames(distant)]
     return [problem for found in run_all(_check_one, jobs, workers, progress) for problem in found]
 
 
-def _methods(folder: Path, published: bool) -> Sequence[FlowMethod]:
-    """Whose flow should be in ``folder``; none where published flow stands in for ours."""
-    found = [method for method in get_args(FlowMethod) if (folder / flow_folder(method)).is_dir()]
+def _methods(data: DataSet, published: bool) -> Sequence[FlowMethod]:
+    """Whose flow a data set should have; none where published flow stands in for ours."""
+    found = [method for method in get_args(FlowMethod) if data.folder_of("flow", method).is_dir()]
     return found or ([] if published else ["farneback"])
 
 
-def _check_one(job: _Video | _Distant) -> list[Problem]:
+def _check_one(job: _Job) -> list[Problem]:
     problems: list[Problem] = []
 
-    def look(path: Path, read: Callable[[Path], str | None]) -> None:
-        """``read`` says what is wrong, or raises."""
+    def look(path: Path, read: Callable[[Path], str | None], size: bool = True) -> None:
+        """Note what is wrong with a file, which ``read`` says or raises; the header's ``size`` first."""
         if not path.is_file():
             other = in_another_format(path)
             problems.append(Problem(path, f"is missing: {other}." if other else "is missing."))
             return
         try:
-            fault = read(path)
+            found = stored_size(path) if size else None
+            fault = read(path) if found in (None, job.size) else _size_fault(found, job.size)
         except (AvsegError, ValueError, OSError) as error:
             # The message begins with the path, as all of ours do.
             fault = str(error).removeprefix(str(path)).strip()
         if fault is not None:
             problems.append(Problem(path, fault))
 
-    def sized(read: Callable[[Path], object]) -> Callable[[Path], str | None]:
-        """The header's size first, whatever there is behind it."""
-
-        def fault(path: Path) -> str | None:
-            found = stored_size(path)
-            if found not in (None, job.size):
-                return _size_fault(found, job.size)
-            read(path)
-            return None
-
-        return fault
-
-    picture, mask, flow = sized(read_image), sized(read_mask), sized(read_flow_png)
-    published = sized(lambda path: read_published(path, path))
-
-    if isinstance(job, _Distant):
-        look(job.layout.image(job.frame), picture)
-        look(job.layout.log_mel(job.frame), _log_mel_fault(None))
-        ours = [job.layout.flow(job.frame, method) for method in job.methods]
-        _look_at_flow(look, ours, job.layout.published_flow(job.frame), flow, published)
-        return problems
-    for k in range(1, FRAMES + 1):
-        look(job.layout.frame(job.video, k), picture)
-        ours = [job.layout.flow(job.video, k, method) for method in job.methods]
-        _look_at_flow(look, ours, job.layout.published_flow(job.video, k), flow, published)
-    for k in labelled_frames(job.video):
-        look(job.layout.mask(job.video, k), mask)
-    look(job.layout.wav(job.video), _wav_fault)
-    look(job.layout.log_mel(job.video), _log_mel_fault(FRAMES))
+    video = job.frames[0]
+    distant = video.data.name == "distant"
+    for frame in job.frames:
+        look(frame.image, _readable(read_image))
+        if distant:
+            look(frame.log_mel, _log_mel_fault(None), size=False)
+        for method in job.methods:
+            look(frame.flow(method), _readable(read_flow_png))
+        for path in () if job.methods else frame.published_flow:
+            look(path, _readable(lambda path: read_published(path, path)))
+    for frame in job.frames:
+        if frame.labelled:
+            look(frame.mask, _readable(read_mask))
+    if not distant:
+        look(video.path("wav"), _wav_fault, size=False)
+        look(video.log_mel, _log_mel_fault(FRAMES), size=False)
     return problems
 
 
-def _look_at_flow(
-    look: Callable[[Path, Callable[[Path], str | None]], None],
-    computed: Sequence[Path],
-    published: tuple[Path, Path],
-    read_computed: Callable[[Path], str | None],
-    read_published: Callable[[Path], str | None],
-) -> None:
-    for path in computed:
-        look(path, read_computed)
-    for path in () if computed else published:
-        look(path, read_published)
+def _readable(read: Callable[[Path], object]) -> Callable[[Path], None]:
+    def fault(path: Path) -> None:
+        read(path)
+
+    return fault
 
 
 def _log_mel_fault(count: int | None) -> Callable[[Path], str | None]:
@@ -186,8 +151,3 @@ def _wav_fault(path: Path) -> str | None:
 
 def _size_fault(found: tuple[int, int], size: tuple[int, int]) -> str:
     return f"has {found[0]}×{found[1]} pixels, not {size[0]}×{size[1]} as most frames."
-
-
-def _usual_size(layout: Layout, videos: list[Video]) -> tuple[int, int]:
-    sizes = Counter(size for video in videos if (size := stored_size(layout.frame(video, 1))))
-    return sizes.most_common(1)[0][0] if sizes else (224, 224)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-
 B = TypeVar("B", bound="Batch")
 
 

@@ -179,9 +179,7 @@ def _cut(video: Clip, length: int) -> list[Clip]:
 def _distant_clips(frames: Iterable[Frame], length: int, wanted: Callable[[Frame], bool]) -> list[Clip]:
     """Clips in which the frames that are ``wanted`` count, without their labels."""
     clips = [
-        tuple(
-            replace(video[k - 1], labelled=False, counted=k not in again and wanted(video[k - 1])) for k in ks
-        )
+        tuple(replace(video[k - 1], labelled=False, counted=k not in again and wanted(video[k - 1])) for k in ks)
         for video in by_video(frames)
         for ks, again in windows(len(video), length)
     ]
@@ -196,9 +194,7 @@ def _s4_distant_clips(config: DataConfig, frames: Sequence[Frame], names: set[st
             "model.frames_per_clip to 1, or data.distant to all."
         )
     ks = {"near": range(1, FAR), "far": range(FAR, FRAMES + 1)}.get(config.distant, range(1, FRAMES + 1))
-    return _distant_clips(
-        frames, length, lambda frame: frame.k in ks and not (frame.labelled and frame.video in names)
-    )
+    return _distant_clips(frames, length, lambda frame: frame.k in ks and not (frame.labelled and frame.video in names))
 
 
 def _ms3_distant_clips(config: DataConfig, data: DataSet, length: int) -> list[Clip]:

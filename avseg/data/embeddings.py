@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from avseg.data.avsbench import FRAMES
 from avseg.data.frames import Frame
-from avseg.data.pool import Progress
+from avseg.data.parallel import Progress
 from avseg.data.rows import read_log_mel
 from avseg.errors import AvsegError
 from avseg.files import whole_file

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from avseg.data.index import read_distant_index, read_index
-from avseg.data.layout import FRAMES, DistantLayout, Layout, Subset
+from avseg.data.avsbench import avsbench, distant_folder, distant_frames, read_frames
+from avseg.data.frames import Frame, Subset
 from avseg.errors import AvsegError
 from avseg.media.flow import decode_published, read_flow_png, read_published, write_flow_png, write_published
 
@@ -27,7 +27,8 @@ def import_published_flow(root: str | Path, subset: Subset, bound: float = 20.0,
         AvsegError: no published flow at all, or a faulty file of it.
     """
     found = written = 0
-    for ours, published in _pairs(root, subset):
+    for frame in _frames(root, subset):
+        ours, published = frame.flow(), frame.published_flow
         if not all(path.is_file() for path in published):
             continue
         found += 1
@@ -35,7 +36,7 @@ def import_published_flow(root: str | Path, subset: Subset, bound: float = 20.0,
             write_flow_png(ours, decode_published(read_published(*published), bound))
             written += 1
     if not found:
-        example = next(_pairs(root, subset))[1][0]
+        example = next(_frames(root, subset)).published_flow[0]
         raise AvsegError(f"{example} does not exist, nor any other file of UFE's published flow: put its trees there.")
     return written
 
@@ -50,24 +51,19 @@ def export_published_flow(root: str | Path, subset: Subset, bound: float = 20.0)
         AvsegError: there is no flow of ours at all, or a faulty file of it.
     """
     written = 0
-    for ours, published in _pairs(root, subset):
-        if ours.is_file():
-            write_published(*published, read_flow_png(ours), bound)
+    for frame in _frames(root, subset):
+        if frame.flow().is_file():
+            write_published(*frame.published_flow, read_flow_png(frame.flow()), bound)
             written += 1
     if not written:
         raise AvsegError(
-            f"{next(_pairs(root, subset))[0]} does not exist, nor any other flow: run `avseg data prepare`."
+            f"{next(_frames(root, subset)).flow()} does not exist, nor any other flow: run `avseg data prepare`."
         )
     return written
 
 
-def _pairs(root: str | Path, subset: Subset) -> Iterator[tuple[Path, tuple[Path, Path]]]:
-    """Our file and the two published ones, of every frame."""
-    layout = Layout(root, subset)
-    for video in read_index(root, subset):
-        for k in range(1, FRAMES + 1):
-            yield layout.flow(video, k), layout.published_flow(video, k)
-    if subset == "ms3" and layout.distant.is_dir():
-        distant = DistantLayout(layout.distant)
-        for frame in read_distant_index(layout.distant):
-            yield distant.flow(frame), distant.published_flow(frame)
+def _frames(root: str | Path, subset: Subset) -> Iterator[Frame]:
+    yield from read_frames(avsbench(root, subset))
+    distant = distant_frames(distant_folder(root))
+    if subset == "ms3" and distant.folder.is_dir():
+        yield from read_frames(distant)

@@ -33,9 +33,9 @@ from avseg.data.dataset import (
     whole_videos,
 )
 from avseg.data.frames import DataSet, Frame, Subset
-from avseg.data.made import warn_of_other_front_end
+from avseg.data.front_end import warn_of_other_front_end
+from avseg.data.parallel import cores
 from avseg.data.pictures import read_mask
-from avseg.data.pool import cores
 from avseg.data.rows import FlowSource, Row, batch_of, fit_of, read_row
 from avseg.errors import AvsegError
 
@@ -244,9 +244,7 @@ class EvaluationDataset(Dataset[LabelledBatch]):
         truth: Also give masks at their own size: batches are of `EvaluationBatch`.
     """
 
-    def __init__(
-        self, clips: Sequence[Clip], inputs: InputConfig, flow: FlowSource, hidden: bool, truth: bool = False
-    ):
+    def __init__(self, clips: Sequence[Clip], inputs: InputConfig, flow: FlowSource, hidden: bool, truth: bool = False):
         self.clips, self.inputs, self.flow, self.hidden, self.truth = list(clips), inputs, flow, hidden, truth
 
     def __len__(self) -> int:
@@ -255,9 +253,7 @@ class EvaluationDataset(Dataset[LabelledBatch]):
     def __getitem__(self, i: int) -> LabelledBatch:
         clip = self.clips[i]
         kind = EvaluationBatch if self.truth else LabelledBatch
-        batch = batch_of(
-            [clip], lambda frame: read_row(frame, self.inputs, self.flow, self.hidden), self.inputs, kind
-        )
+        batch = batch_of([clip], lambda frame: read_row(frame, self.inputs, self.flow, self.hidden), self.inputs, kind)
         if not isinstance(batch, EvaluationBatch):
             return batch
         truth, known = _stored_masks(clip, self.hidden)

@@ -12,18 +12,20 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from avseg.config import FrontEnd
-from avseg.data.avsbench import DistantFrame, DistantLayout, Layout, read_index, write_distant_index
-from avseg.data.index import read_rows, write_rows
-from avseg.data.jobs import distant_folders, distant_job, run_jobs
-from avseg.data.made import Made
-from avseg.data.pool import Progress
-from avseg.data.prepare import check_alignment, first_size, frame_side, how_to_make, marker
-from avseg.data.unfinished import working_in
+from avseg.data.avsbench import avsbench, distant_folder, distant_frames, read_frames, write_index
+from avseg.data.frames import DataSet, Frame
+from avseg.data.front_end import PreparedWith, check_alignment, choose_front_end
+from avseg.data.lists import read_rows, write_rows
+from avseg.data.parallel import Progress, working_in
+from avseg.data.prepare import Job, first_size, image_side, marker, run_jobs
 from avseg.data.vggsound import SoundVideo, read_folder, read_mapping, with_names, youtube_ids
 from avseg.errors import AvsegError
 from avseg.files import check_folder
 from avseg.media.flow import FlowMethod
 from avseg.reading import read_json
+
+NUMBERS = "numbers.csv"
+"""Keeps the number of every video that was ever tried."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def mine(
 ) -> MineReport:
     """Make distant frames of videos whose label is one of a data set's categories.
 
-    Categories take turns until ``count`` videos are had; chance decides within a category. A smaller count is a subset
+    Categories take turns until there are ``count`` videos; chance decides within a category. A smaller count is a subset
     of a larger one with the same seed. Of each video the middle frame, the flow to its neighbour and the 0.96 s of
     sound that belong to it are kept. Started again after a stop, it makes only what is missing.
 
@@ -94,38 +96,39 @@ def mine(
             distant frames of another origin or size, another run is at work there, or the disk is full.
     """
     check_folder(out)
-    layout, data = DistantLayout(Layout(out, "ms3").distant), Layout(like, "ms3")
-    videos = read_index(like, "ms3")
-    single = read_index(like, "s4") if Layout(like, "s4").index.is_file() else []
-    declared = {video.category for video in single} | _generated(data.root)
+    distant, data, s4 = distant_frames(distant_folder(out)), avsbench(like, "ms3"), avsbench(like, "s4")
+    frames = read_frames(data)
+    single = read_frames(s4) if s4.index.is_file() else []
+    declared = {frame.category for frame in single} | _generated(data.root)
     table = read_mapping(mapping)
     fitting = read_folder(source, with_names(table, declared), labels)
-    taken = youtube_ids(video.name for video in [*videos, *single])
+    taken = youtube_ids({frame.video for frame in [*frames, *single]})
     queues = _queues([video for video in fitting if video.video not in taken], seed)
     if not queues:
         raise AvsegError(f"all {len(fitting)} videos of {source} that fit are in {like} already: name another folder.")
-    with working_in(marker(Path(out), "ms3"), distant_folders(layout, flow_method)):
-        side = frame_side(data, videos)
-        _check_folder(layout, side)
-        there, like_data = Made.of(layout), Made.of(data)
+    folders = [distant.folder_of(kind, flow_method) for kind in ("image", "flow", "log_mel")]
+    with working_in(marker(Path(out), "ms3"), folders):
+        side = image_side(frames)
+        _check_folder(distant, side)
+        there, like_data = PreparedWith.of(distant), PreparedWith.of(data)
         if there and like_data and there.front_end != like_data.front_end:
             raise AvsegError(
-                f"{layout.folder} holds files made with front end {there.front_end}, and {data.folder} with "
+                f"{distant.folder} holds files made with front end {there.front_end}, and {data.folder} with "
                 f"{like_data.front_end}: name another --out, or remove that folder."
             )
-        made = how_to_make(layout, like_data.front_end if like_data else None)
-        check_alignment(layout, made)
-        made.write(layout)
-        run = _Run(layout, side, flow_method, made.front_end, workers, progress)
+        prepared = choose_front_end(distant, like_data.front_end if like_data else None)
+        check_alignment(distant, prepared)
+        prepared.write(distant)
+        run = _Run(distant, side, flow_method, prepared.front_end, workers, progress)
         chosen = run.fill(queues, count)
         if not chosen:
             raise AvsegError(f"{source} has no video that fits and can be read; of the first: {run.failures[0][1]}")
-        frames = tuple(Mined(run.numbers[video.key], video) for video in chosen)
-        _write_lists(layout, frames, Path(source))
+        mined = tuple(Mined(run.numbers[video.key], video) for video in chosen)
+        _write_lists(distant, mined, Path(source))
     wanted = sorted({*(declared or table.values()), *queues})
     return MineReport(
-        folder=layout.folder,
-        frames=frames,
+        folder=distant.folder,
+        frames=mined,
         found={category: len(queues.get(category, ())) for category in wanted},
         known=len(fitting) - sum(map(len, queues.values())),
         written=dict(run.written),
@@ -139,19 +142,20 @@ class _Run:
 
     def __init__(
         self,
-        layout: DistantLayout,
+        data: DataSet,
         side: int,
         flow_method: FlowMethod,
         front_end: FrontEnd,
         workers: int | None,
         progress: Progress | None,
     ) -> None:
-        self.layout, self.side, self.flow_method, self.front_end = layout, side, flow_method, front_end
+        self.data, self.side, self.flow_method, self.front_end = data, side, flow_method, front_end
         self.workers, self.progress = workers, progress
-        rows = read_rows(layout.numbers, ("n", "video"), "") if layout.numbers.is_file() else []
+        numbers = data.folder / NUMBERS
+        rows = read_rows(numbers, ("n", "video"), "") if numbers.is_file() else []
         self.numbers = {row["video"]: row["n"] for _, row in rows}
         if not all(n.isdecimal() and len(n) < 10 for n in self.numbers.values()):
-            raise AvsegError(f"{layout.numbers} holds an n that is no number: remove the folder and mine again.")
+            raise AvsegError(f"{numbers} holds an n that is no number: remove the folder and mine again.")
         self.tried: set[str] = set()
         self.broken: set[str] = set()
         self.written: Counter[str] = Counter()
@@ -170,10 +174,9 @@ class _Run:
 
     def _make(self, videos: Sequence[SoundVideo]) -> None:
         self._number(videos)
-        numbered = [(DistantFrame(self.numbers[video.key]), video.path) for video in videos]
         jobs = [
-            distant_job(self.layout, frame, self.side, self.flow_method, raw=raw, front_end=self.front_end)
-            for frame, raw in numbered
+            Job((Frame(self.data, self.numbers[v.key]),), v.path, self.side, self.flow_method, self.front_end)
+            for v in videos
         ]
         before, progress = len(self.tried), self.progress
 
@@ -181,7 +184,7 @@ class _Run:
             if progress is not None:
                 progress(before + done, before + total)
 
-        outcomes = run_jobs(jobs, self.layout.folder, self.workers, tell)
+        outcomes = run_jobs(jobs, self.data.folder, self.workers, tell)
         for video, job, outcome in zip(videos, jobs, outcomes, strict=True):
             self.tried.add(video.key)
             self.notes += [(video.key, note) for note in outcome.notes]
@@ -200,7 +203,7 @@ class _Run:
             last = max(map(int, self.numbers.values()), default=0)
             self.numbers.update({key: str(last + i) for i, key in enumerate(new, 1)})
             rows = [(n, key) for key, n in self.numbers.items()]
-            write_rows(self.layout.numbers, ("n", "video"), rows)
+            write_rows(self.data.folder / NUMBERS, ("n", "video"), rows)
 
 
 def _queues(videos: Iterable[SoundVideo], seed: int) -> dict[str, list[SoundVideo]]:
@@ -232,11 +235,11 @@ def _generated(root: Path) -> set[str]:
         raise AvsegError(f"{path} is damaged: run `avseg data synth` again, or remove the file.") from None
 
 
-def _check_folder(layout: DistantLayout, side: int) -> None:
-    images = layout.folder / "images"
-    if not layout.numbers.is_file() and (layout.index.is_file() or images.is_dir()):
+def _check_folder(data: DataSet, side: int) -> None:
+    images = data.folder_of("image")
+    if not (data.folder / NUMBERS).is_file() and (data.index.is_file() or images.is_dir()):
         raise AvsegError(
-            f"{layout.folder} holds distant frames that `avseg data mine` did not make: name another --out, or move "
+            f"{data.folder} holds distant frames that `avseg data mine` did not make: name another --out, or move "
             "that folder away."
         )
     stored = first_size(sorted(images.glob("[!.]*.png"))[:1])
@@ -247,16 +250,16 @@ def _check_folder(layout: DistantLayout, side: int) -> None:
         )
 
 
-def _write_lists(layout: DistantLayout, frames: Sequence[Mined], source: Path) -> None:
+def _write_lists(data: DataSet, frames: Sequence[Mined], source: Path) -> None:
     """What was chosen, for people, and the list that training reads, which comes last: where it is, all is."""
     rows = [(f.n, f.video.video, f.video.start, f.video.label, f.video.category) for f in frames]
-    write_rows(layout.mined, ("n", "id", "start", "label", "category"), rows)
-    root = layout.folder.parent.resolve()
+    write_rows(data.folder / "mined.csv", ("n", "id", "start", "label", "category"), rows)
+    root = data.folder.parent.resolve()
     listed = []
     for frame in frames:
         path = frame.video.path.resolve()
         # A list names nothing outside its folder. A source elsewhere counts as lying in VGGSound/: a link mends it.
         inside = path.relative_to(root) if path.is_relative_to(root) else None
-        place = inside or Path("VGGSound", frame.video.path.relative_to(source))
-        listed.append(DistantFrame(frame.n, place.as_posix()))
-    write_distant_index(layout.folder, listed)
+        listed_as = inside or Path("VGGSound", frame.video.path.relative_to(source))
+        listed.append(Frame(data, frame.n, source=listed_as.as_posix()))
+    write_index(data, listed)

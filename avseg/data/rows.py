@@ -57,9 +57,7 @@ def read_row(frame: Frame, inputs: InputConfig, flow: FlowSource, hidden: bool =
     return row
 
 
-def batch_of(
-    clips: Sequence[Sequence[Frame]], rows: Callable[[Frame], Row], inputs: InputConfig, kind: type[B]
-) -> B:
+def batch_of(clips: Sequence[Sequence[Frame]], rows: Callable[[Frame], Row], inputs: InputConfig, kind: type[B]) -> B:
     """A batch of ``kind``, without ``audio``; tensors are page-locked where there is a GPU to copy them to.
 
     Masks are dropped for a `DistantBatch`: a distant frame is never trained on with its label, even where one exists.
@@ -151,9 +149,7 @@ def _sizes(path: Path, modified: int) -> dict[str, tuple[int, int]]:
     return read_sizes(path)
 
 
-def _read_flow(
-    frame: Frame, size: tuple[int, int], inputs: InputConfig, source: FlowSource
-) -> npt.NDArray[np.float32]:
+def _read_flow(frame: Frame, size: tuple[int, int], inputs: InputConfig, source: FlowSource) -> npt.NDArray[np.float32]:
     """``(2, H, W)`` in pixels per 40 ms at the stored size."""
     if source == "computed":
         path = frame.flow(inputs.flow_method)

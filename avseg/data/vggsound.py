@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from avseg.data.index import read_rows, read_table, short
+from avseg.data.lists import read_rows, read_table, short
 from avseg.errors import AvsegError
 
 _FILE = re.compile(r"([^\\]+)_(\d+)\.mp4", re.IGNORECASE)

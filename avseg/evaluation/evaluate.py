@@ -76,7 +76,7 @@ def evaluate_checkpoint(
         split: ``train``, ``val`` or ``test``.
         out: The JSON file to write; None writes nothing.
         device: Where the model runs.
-        workers: Processes that load clips.
+        workers: Threads that load clips.
         flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s, UFE's published trees, or, as a
             control, that of another video of the split.
         progress: Whether to draw a progress bar.
@@ -85,21 +85,20 @@ def evaluate_checkpoint(
     Raises:
         AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
     """
-    from avseg.data.datamodule import evaluation_clips, stored_flow
-    from avseg.data.items import check_files, whole_videos
-    from avseg.data.layout import Layout
+    from avseg.data.avsbench import avsbench
+    from avseg.data.dataset import check_files, unique_frames, whole_videos
+    from avseg.data.loader import evaluation_clips, stored_flow
     from avseg.evaluation.diagnostics import diagnose, read_scenes
 
     if out is not None:
         check_file(out)
     check_source(checkpoint)
-    videos = whole_videos(Layout(root, subset), split)
+    videos = whole_videos(avsbench(root, subset), split)
     scenes = read_scenes(root, subset, split)
     model = load(checkpoint)
     given = flow if model.config.neighbouring_frames else "none"
-    stills = [still for video in videos for still in video.stills]
     inputs = model.config.inputs
-    check_files(stills, stored_flow(given), inputs.flow_method)
+    check_files(unique_frames(videos), stored_flow(given), inputs.flow_method)
     clips: Iterable[LabelledBatch] = evaluation_clips(
         root, subset, split, inputs, workers, flow=given, truth=size == "truth"
     )

@@ -5,17 +5,18 @@ into training.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from avseg.data.avsbench import FRAMES, FlowSource, Layout, Subset, labelled_frames
+from avseg.data.avsbench import avsbench
 from avseg.data.clip import LabelledBatch
-from avseg.data.datamodule import EvaluationDataset, stored_flow
-from avseg.data.items import LabelledItem, shuffle_flow, whole_videos
-from avseg.data.loader import ordered_loader
+from avseg.data.dataset import Clip, shuffle_flow, whole_videos
+from avseg.data.frames import Subset
+from avseg.data.loader import EvaluationDataset, OrderedLoader, stored_flow
+from avseg.data.rows import FlowSource
 from avseg.evaluation.evaluate import video_logits
 from avseg.evaluation.metrics import jaccard_per_video
 from avseg.models.base import AVSModel, evaluation_mode, normalise
@@ -63,16 +64,15 @@ def pseudo_quality(
     """
     if subset != "s4":
         return None
-    items = whole_videos(Layout(root, subset), "train")
-    if not _hidden_truth(items[0]):
+    clips = whole_videos(avsbench(root, subset), "train")
+    if not clips[0][-1].hidden_mask.is_file():
         return None
     flow = flow if model.config.neighbouring_frames else "none"
-    chosen = [replace(item, frames=_unlabelled(item)) for item in _sample(items, videos)]
+    chosen = [tuple(frame for frame in clip if not frame.labelled) for clip in _sample(clips, videos)]
     if flow == "shuffled":
         chosen = shuffle_flow(chosen)
     dataset = EvaluationDataset(chosen, model.config.inputs, stored_flow(flow), hidden=True)
-    # A thread, since worker processes would draw from the random generator.
-    batches = ordered_loader(dataset, range(len(chosen)), workers=0)
+    batches = OrderedLoader(dataset, range(len(chosen)), workers=1)
     with torch.no_grad(), evaluation_mode(model):
         rows = torch.stack([_score(model, batch) for batch in batches])
     return PseudoQuality(*rows.mean(0).tolist())
@@ -89,16 +89,8 @@ def _score(model: AVSModel, batch: LabelledBatch) -> torch.Tensor:
     return torch.stack([jaccard_per_video(logits, masks, valid)[0].double(), *shares]).cpu()
 
 
-def _unlabelled(item: LabelledItem) -> tuple[int, ...]:
-    return tuple(k for k in range(1, FRAMES + 1) if k not in labelled_frames(item.source))
-
-
-def _hidden_truth(item: LabelledItem) -> bool:
-    return item.layout.hidden_mask(item.source, FRAMES).is_file()
-
-
-def _sample(items: Sequence[LabelledItem], count: int) -> list[LabelledItem]:
-    """Evenly spaced items, of every category its share."""
-    ordered = sorted(items, key=lambda item: item.source.category)
+def _sample(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """Evenly spaced clips, of every category its share."""
+    ordered = sorted(clips, key=lambda clip: clip[0].category)
     count = max(1, min(count, len(ordered)))
     return [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]

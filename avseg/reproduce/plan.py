@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from avseg.config import Config, load_config
-from avseg.data.index import label_subset, read_index, write_label_subset
-from avseg.data.layout import Subset
+from avseg.data.avsbench import avsbench, read_frames
+from avseg.data.frames import Subset
+from avseg.data.lists import label_subset, write_label_subset
 from avseg.errors import AvsegError
 from avseg.evaluation.scores import read_evaluation
 from avseg.reproduce.definition import Cell, Change, Experiment, read_experiment
@@ -143,7 +144,7 @@ class Planner:
 
     def _labels(self, source: Source, share: float, seed: int, config: Config) -> Sequence[str]:
         """Names of the videos whose labels are used; they are also written down, for others to use."""
-        names = label_subset(read_index(source.root, cast(Subset, source.subset)), share, seed)
+        names = label_subset(read_frames(avsbench(source.root, cast(Subset, source.subset))), share, seed)
         path = self.out / "labels" / f"{source.subset}-{source.hash}-{100 * share:g}pc-seed{seed}.txt"
         if not path.is_file():
             write_label_subset(path, names)

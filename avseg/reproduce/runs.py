@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import torch
 
-from avseg.data.layout import Subset
-from avseg.data.unfinished import working_in
+from avseg.data.frames import Subset
+from avseg.data.parallel import working_in
 from avseg.evaluation.evaluate import evaluate_checkpoint
 from avseg.evaluation.scores import Scores, read_evaluation
 from avseg.reproduce.plan import Place, Run, needed

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from avseg.data.index import read_index
-from avseg.data.layout import Layout, Subset
+from avseg.data.avsbench import avsbench, read_frames
+from avseg.data.frames import Subset, by_video
 from avseg.errors import AvsegError
 from avseg.reproduce.scale import Scale
 
@@ -39,14 +39,15 @@ def given_source(root: str | Path, subset: str) -> Source:
     """
     from avseg.data.synthetic import read_benchmark
 
-    videos = read_index(root, cast(Subset, subset))
+    data = avsbench(root, cast(Subset, subset))
+    videos = [video[0] for video in by_video(read_frames(data))]
     counts = {split: sum(video.split == split for video in videos) for split in ("train", "val", "test")}
     if not counts["test"]:
-        raise AvsegError(f"{Layout(root, cast(Subset, subset)).index} lists no test videos, so nothing can be scored.")
+        raise AvsegError(f"{data.index} lists no test videos, so nothing can be scored.")
     try:
         info = read_benchmark(root, subset)
     except AvsegError:
-        listed = "\n".join(sorted(f"{video.split}/{video.category}/{video.name}" for video in videos))
+        listed = "\n".join(sorted(f"{video.split}/{video.category}/{video.video}" for video in videos))
         digest = hashlib.sha256(listed.encode()).hexdigest()[:12]
         return Source(Path(root), subset, digest, {"kind": "AVSBench's layout", "hash": digest, "counts": counts})
     facts = {
@@ -62,7 +63,7 @@ def given_source(root: str | Path, subset: str) -> Source:
 
 def has_generated(scale: Scale, subset: str, folder: Path) -> bool:
     """Whether `generated_source` has written its benchmark's list of videos, so that runs can be named."""
-    return Layout(folder / f"{scale.name}_{subset}", cast(Subset, subset)).index.is_file()
+    return avsbench(folder / f"{scale.name}_{subset}", cast(Subset, subset)).index.is_file()
 
 
 def generated_source(scale: Scale, subset: str, folder: Path, say: Say) -> Source:

@@ -15,8 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from avseg.config import Config, RunConfig
-from avseg.data.datamodule import TrainingData
-from avseg.data.items import DistantItem, LabelledItem
+from avseg.data.loader import TrainingData
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 
@@ -102,8 +101,7 @@ class Checkpoints(Checkpoint):
 
 def facts_of(config: Config, data: TrainingData) -> dict[str, Any]:
     """What a run must have in common with the one that it resumes: ``config``, ``devices``, a digest of its clips."""
-    items: list[LabelledItem | DistantItem] = [*data.labelled_items, *data.distant_items]
-    clips = "\n".join(f"{item.source.key} {item.frames}" for item in items)
+    clips = "\n".join(f"{clip[0].key} {tuple(frame.k for frame in clip)}" for clip in [*data.labelled, *data.distant])
     return {"config": config.to_dict(), "devices": data.world_size, "clips": sha256(clips.encode()).hexdigest()}
 
 

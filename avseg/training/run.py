@@ -17,12 +17,12 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from avseg.config import Config
-from avseg.data.datamodule import TrainingData, training_data, validation_clips
+from avseg.data.cache import open_cache
+from avseg.data.dataset import check_files, check_length, unique_frames
 from avseg.data.embeddings import audio_embeddings
-from avseg.data.items import check_files, check_length
-from avseg.data.stills import Still
-from avseg.data.store import open_store
-from avseg.data.unfinished import working_in
+from avseg.data.frames import DataSet, Frame
+from avseg.data.loader import TrainingData, training_data, validation_clips
+from avseg.data.parallel import working_in
 from avseg.errors import AvsegError
 from avseg.files import check_folder, whole_file, write_json
 from avseg.models import AVSModel, build, load
@@ -80,7 +80,7 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
     trainer = build_trainer(config, callbacks)
     data = training_data(config, rank=trainer.global_rank, world_size=trainer.world_size)
     _check_validation(data)
-    check_files(data.validation_stills, data.flow, config.model.inputs.flow_method)
+    check_files(unique_frames(data.validation), data.flow, config.model.inputs.flow_method)
     facts = facts_of(config, data)
     if before is not None:
         check_facts(before, facts, folder)
@@ -94,7 +94,7 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
         show = config.run.progress and trainer.is_global_zero
         if model.audio_encoder.frozen:
             data = _with_embeddings(data, model, trainer.strategy.root_device, show)
-        data = _with_store(data, show)
+        data = _with_cache(data, show)
         _attach_logs(trainer, folder, config, data, before["steps"] if before else 0)
         if trainer.is_global_zero:
             with whole_file(folder / "config.yaml") as temporary:
@@ -161,7 +161,7 @@ def _alone(folder: Path, trainer: pl.Trainer) -> Iterator[None]:
 
 
 def _check_validation(data: TrainingData) -> None:
-    videos = len(data.validation_items)
+    videos = len(data.validation)
     if videos < data.world_size:
         raise AvsegError(
             f"{data.config.data.root} has {videos} validation video(s) for {data.world_size} devices, each of which "
@@ -292,33 +292,28 @@ def _with_embeddings(
 ) -> TrainingData:
     """§5.4: the frozen audio encoder's embeddings, computed once and stored."""
     encoder, fingerprint = model.audio_encoder, weights_fingerprint(model.audio_encoder)
-    sources: dict[Any, dict[Any, None]] = {}
-    for still in _all_stills(data):
-        sources.setdefault(still.layout, {})[still.source] = None
+    by_data: dict[DataSet, list[Frame]] = {}
+    for frame in data.all_frames:
+        by_data.setdefault(frame.data, []).append(frame)
     with count_progress("embedding sounds", show) as progress:
         return data.with_embeddings(
             {
-                layout: audio_embeddings(layout, list(found), encoder, fingerprint, device, progress)
-                for layout, found in sources.items()
+                found: audio_embeddings(frames, encoder, fingerprint, device, progress)
+                for found, frames in by_data.items()
             }
         )
 
 
-def _with_store(data: TrainingData, show: bool) -> TrainingData:
+def _with_cache(data: TrainingData, show: bool) -> TrainingData:
     """Clips from memory-mapped arrays, which are built where they are missing."""
     config = data.config
     if config.data.store == "off":
         return data
-    with count_progress("storing frames", show) as progress:
-        store = open_store(
-            _all_stills(data), config.model.inputs, data.flow, config.data.store, config.data.workers, progress
+    with count_progress("caching frames", show) as progress:
+        cache = open_cache(
+            data.all_frames, config.model.inputs, data.flow, config.data.store, config.data.workers, progress
         )
-    return data.with_store(store)
-
-
-def _all_stills(data: TrainingData) -> list[Still]:
-    """The frames of training and of validation."""
-    return [*data.stills, *data.validation_stills]
+    return data.with_cache(cache)
 
 
 def _leave(folder: Path, task: AVSTask, trainer: pl.Trainer, config: Config, seconds: float) -> None:

@@ -6,11 +6,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from avseg.data.datamodule import training_data
+from avseg.data.store import open_store
 from helpers import make_avsbench
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig
-from avseg.data.datamodule import training_data
-from avseg.data.store import open_store
 
 KEYS = {"name", "value", "unit", "reference", "ratio"}
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
+from avseg.data.items import DistantItem, LabelledItem, shuffle_flow, whole_videos
+from avseg.data.store import Shard, open_store
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
 from avseg.data.avsbench import (
@@ -21,9 +24,6 @@ from avseg.data.avsbench import (
     write_label_subset,
 )
 from avseg.data.clip import Batch
-from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
-from avseg.data.items import DistantItem, LabelledItem, shuffle_flow, whole_videos
-from avseg.data.store import Shard, open_store
 from avseg.errors import AvsegError
 
 INPUTS = InputConfig(image_size=32)

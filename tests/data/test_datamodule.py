@@ -4,15 +4,15 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import avseg.data.datamodule as datamodule
 import pytest
 import torch
+from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
 from helpers import make_avsbench
 
-import avseg.data.datamodule as datamodule
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
 from avseg.data.avsbench import DistantLayout, Layout, read_index, write_label_subset
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
-from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from avseg.data.index import read_label_subset, write_index
+from avseg.data.items import whole_videos
+from avseg.data.store import Shard
 from helpers import make_avsbench
 
 from avseg.config import Config, DataConfig, InputConfig, RunConfig
 from avseg.data.avsbench import Layout, load_clip, load_log_mel, read_image, read_index, read_mask, read_sizes
 from avseg.data.check import check
-from avseg.data.index import read_label_subset, write_index
-from avseg.data.items import whole_videos
-from avseg.data.store import Shard
 from avseg.data.synthetic.backgrounds import _read_photograph
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from avseg.data.datamodule import TrainingData, training_data, validation_clips
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
 from avseg.data.avsbench import DistantLayout, Layout, load_clip, load_distant_clip, read_index, write_label_subset
 from avseg.data.clip import DistantBatch, LabelledBatch
-from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.errors import AvsegError
 
 INPUTS = InputConfig(image_size=32)

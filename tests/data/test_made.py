@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from avseg.data.datamodule import evaluation_clips, training_data
+from avseg.data.made import FrontEndWarning, Made
 from helpers import make_avsbench
 from toy_models import toy
 
 from avseg.config import AUDIO_OFFSET, Config, DataConfig, InputConfig, ModelConfig
 from avseg.data.avsbench import DistantLayout, Layout, Video, load_log_mel, read_image, read_index
-from avseg.data.datamodule import evaluation_clips, training_data
-from avseg.data.made import FrontEndWarning, Made
 from avseg.data.mine import mine
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from avseg.data.items import load_item, training_items
 from helpers import make_avsbench, write_mp4, write_two_tones
 
 from avseg.config import DataConfig, InputConfig
@@ -20,7 +21,6 @@ from avseg.data.avsbench import (
     read_sizes,
 )
 from avseg.data.check import check
-from avseg.data.items import load_item, training_items
 from avseg.data.mine import MineReport, mine
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from avseg.data.pool import run_all
+from avseg.data.parallel import run_all
 from avseg.errors import AvsegError
 
 

@@ -7,13 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import avseg.data.jobs as jobs_module
 import numpy as np
 import pytest
 import torch
 from helpers import disc_at, disc_mask, make_avsbench, write_mp4, write_two_tones
 from PIL import Image
 
-import avseg.data.jobs as jobs_module
 from avseg.data.avsbench import (
     DistantLayout,
     Layout,

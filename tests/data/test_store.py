@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from avseg.data.datamodule import TrainingData, training_data, validation_clips
+from avseg.data.store import Shard, StoreWarning, open_store
 from helpers import make_avsbench
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
 from avseg.data import store as store_module
 from avseg.data.avsbench import Layout, read_image, read_index, read_mask, write_image, write_label_subset, write_mask
 from avseg.data.clip import Batch
-from avseg.data.datamodule import TrainingData, training_data, validation_clips
 from avseg.data.flow_trees import export_published_flow
 from avseg.data.log_mel import load_log_mel, save_log_mel
 from avseg.data.prepare import prepare
-from avseg.data.store import Shard, StoreWarning, open_store
 from avseg.errors import AvsegError
 from avseg.media.flow import read_flow_png, write_flow_png
 

@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from avseg.data.layout import Layout, Video, labelled_frames
 
 from avseg.data.avsbench import read_index
-from avseg.data.layout import Layout, Video, labelled_frames
 from avseg.data.synthetic import load_objects, make_knobs, read_benchmark, read_scenes, write_benchmark
 from avseg.data.synthetic.baselines import baselines, jaccard, motion_energy
 from avseg.data.synthetic.paint import Painter

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from avseg.data.datamodule import TrainingData, training_data
+from avseg.data.store import open_store
 from helpers import make_avsbench
 from torch import Generator
 
@@ -12,8 +14,6 @@ from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConf
 from avseg.data import perturb
 from avseg.data.avsbench import read_index, write_label_subset
 from avseg.data.clip import Batch
-from avseg.data.datamodule import TrainingData, training_data
-from avseg.data.store import open_store
 from avseg.models.objectives import dice_loss, masked_bce
 from avseg.training.consistency import consistency
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from avseg.data.datamodule import evaluation_clips
 from helpers import make_avsbench
 from rich.console import Console
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from avseg.cli import main
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.data.avsbench import Layout, read_index, read_mask
 from avseg.data.clip import Clip, LabelledBatch, collate
-from avseg.data.datamodule import evaluation_clips
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import compare
 from avseg.evaluation.diagnostics import diagnose, read_scenes

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from avseg.data.datamodule import evaluation_clips
+from avseg.data.items import whole_videos
 from helpers import make_avsbench
 from toy_models import toy
 
 from avseg.data.avsbench import Layout, read_index
-from avseg.data.datamodule import evaluation_clips
-from avseg.data.items import whole_videos
 from avseg.errors import AvsegError
 from avseg.evaluation import pseudo
 from avseg.evaluation.evaluate import video_logits

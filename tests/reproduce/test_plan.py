@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from avseg.data.index import read_index
 from made_up import TABLES
 
-from avseg.data.index import read_index
 from avseg.errors import AvsegError
 from avseg.reproduce.definition import Change, read_experiment
 from avseg.reproduce.plan import Planner, Run, needed, shard

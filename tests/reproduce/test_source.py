@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from avseg.data.index import read_index, write_index
+
 from avseg.errors import AvsegError
 from avseg.reproduce.scale import read_scale
 from avseg.reproduce.source import generated_source, given_source

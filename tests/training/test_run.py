@@ -13,12 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from avseg.data.datamodule import training_data
 from helpers import make_avsbench
 from small_run import small_config
 
 from avseg.config import OptimConfig, UFEConfig, WeightsConfig
 from avseg.data.avsbench import Layout, read_index
-from avseg.data.datamodule import training_data
 from avseg.errors import AvsegError
 from avseg.evaluation.evaluate import evaluate_checkpoint
 from avseg.inference import AVSegmenter

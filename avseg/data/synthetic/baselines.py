@@ -1,16 +1,15 @@
 """Calibration without training: what is scored by choosing among the true objects without listening."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avseg.data.layout import Layout
-from avseg.data.synthetic.write import mask_file, read_benchmark, read_scenes, scene_video, video_file
+from avseg.data.frames import Frame
+from avseg.data.synthetic.write import mask_file, read_benchmark, read_scenes, scene_frames, video_file
 from avseg.errors import AvsegError
 from avseg.media.flow import neighbour_flow
 from avseg.media.picture_files import decode
@@ -55,12 +54,12 @@ def baselines(
     records = [record for record in read_scenes(root, subset) if record["split"] == split]
     if not records:
         raise AvsegError(f"{root} holds no generated {subset} video of the split '{split}': choose one that it has.")
-    layout = Layout(root, scene_video(records[0]).subset)
     times = [k + 15 / 16 for k in range(knobs.seconds)]
     scores: dict[str, list[float]] = {"random_object": [], "largest_object": [], "motion_alone": []}
     for done, record in enumerate(records, 1):
-        maps, truths = _truth(layout, record, knobs.seconds)
-        pairs = read_pairs(video_file(layout, scene_video(record)), times)
+        frames = scene_frames(root, record)
+        maps, truths = _truth(frames)
+        pairs = read_pairs(video_file(frames[0]), times)
         energies = [
             motion_energy(neighbour_flow(pair), seen, len(record["objects"]))
             for pair, seen in zip(pairs, maps, strict=True)
@@ -96,7 +95,7 @@ def _standard_error(values: Sequence[float]) -> float:
 
 def _score(
     maps: npt.NDArray[np.uint8], truths: npt.NDArray[np.bool_], energies: list[npt.NDArray[np.float64]], objects: int
-) -> Mapping[str, float]:
+) -> dict[str, float]:
     per_object = np.array(
         [[jaccard(seen == i + 1, truth) for i in range(objects)] for seen, truth in zip(maps, truths, strict=True)]
     )
@@ -109,12 +108,9 @@ def _score(
     }
 
 
-def _truth(
-    layout: Layout, record: Mapping[str, Any], seconds: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    video = scene_video(record)
-    maps = np.stack([_read(layout.hidden_object(video, k + 1)) for k in range(seconds)])
-    masks = np.stack([_read(mask_file(layout, video, k + 1)) for k in range(seconds)])
+def _truth(frames: Sequence[Frame]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    maps = np.stack([_read(frame.path("hidden_object")) for frame in frames])
+    masks = np.stack([_read(mask_file(frame)) for frame in frames])
     return maps, masks > 0
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avseg import __version__
-from avseg.data.layout import SPLITS, DistantLayout, Layout, Subset, Video, labelled_frames
-from avseg.data.pool import run_all
+from avseg.data.avsbench import avsbench, distant_folder, distant_frames, video_frames
+from avseg.data.frames import SPLITS, DataSet, Frame, Subset
+from avseg.data.parallel import run_all
 from avseg.data.synthetic.backgrounds import find_photographs
 from avseg.data.synthetic.knobs import VERSION, Knobs, benchmark_hash, make_knobs
 from avseg.data.synthetic.objects import load_objects
@@ -101,18 +102,18 @@ def write_benchmark(
         backgrounds=None if backgrounds is None else Path(backgrounds).absolute(),
     )
     info = _claim(job, counts)
-    layout = Layout(job.root, job.subset)
-    finished = {(record["split"], record["index"]) for record in _finished(layout)}
+    data = avsbench(job.root, job.subset)
+    finished = {(record["split"], record["index"]) for record in _finished(data)}
     todo = [(job, split, i) for split, count in counts.items() for i in range(count) if (split, i) not in finished]
     total = sum(counts.values())
     run_all(
         _write, todo, workers, None if progress is None else lambda done, left: progress(total - left + done, total)
     )
     order = list(counts)
-    records = sorted(_finished(layout), key=lambda r: (order.index(r["split"]), r["index"]))
-    with whole_file(scenes_file(layout)) as temporary:
+    records = sorted(_finished(data), key=lambda r: (order.index(r["split"]), r["index"]))
+    with whole_file(scenes_file(data)) as temporary:
         temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    _write_tables(layout, records)
+    _write_tables(data, records)
     return info
 
 
@@ -149,9 +150,9 @@ def _info(root: Path, subset: str, stored: Mapping[str, Any]) -> BenchmarkInfo:
     )
 
 
-def scenes_file(layout: Layout) -> Path:
+def scenes_file(data: DataSet) -> Path:
     """``scenes.jsonl`` beside the CSV: the facts of one scene a line."""
-    return layout.folder / "scenes.jsonl"
+    return data.folder / "scenes.jsonl"
 
 
 def read_scenes(root: str | Path, subset: str = "s4") -> list[dict[str, Any]]:
@@ -160,7 +161,7 @@ def read_scenes(root: str | Path, subset: str = "s4") -> list[dict[str, Any]]:
     Raises:
         AvsegError: there are none, or the file was changed.
     """
-    path = scenes_file(Layout(root, _subset(subset)))
+    path = scenes_file(avsbench(root, _subset(subset)))
     if not path.is_file():
         raise AvsegError(f"{path} cannot be read: write the generated benchmark to its end first.")
     mend = "delete it and run avseg data synth again"
@@ -175,23 +176,21 @@ def _scene(record: Any, path: Path, mend: str) -> dict[str, Any]:
     return record
 
 
-def scene_video(record: Mapping[str, Any]) -> Video:
-    """The video that a scene's facts are of; in S4 its category is what sounds."""
-    subset = _subset(record["subset"])
-    return Video(record["name"], record["category"] if subset == "s4" else "", record["split"], subset)
+def scene_frames(root: str | Path, record: Mapping[str, Any]) -> tuple[Frame, ...]:
+    """The frames of the video that a scene's facts are of; in S4 its category is what sounds."""
+    data = avsbench(root, _subset(record["subset"]))
+    frames = video_frames(data, record["name"], record["split"], record["category"] if data.name == "s4" else "")
+    return tuple(dataclasses.replace(f, labelled=f.labelled and f.split != "distant") for f in frames)
 
 
-def video_file(layout: Layout, video: Video) -> Path:
-    """Where a generated video is: AVSBench's place, or VGGSound's for a distant one."""
-    if video.split == "distant":
-        return layout.root / distant_name(video.name)
-    return layout.raw_video(video)
+def video_file(frame: Frame) -> Path:
+    """Where a frame's generated video is: AVSBench's path, or VGGSound's for a distant one."""
+    return frame.data.root / distant_name(frame.video) if frame.split == "distant" else frame.raw
 
 
-def mask_file(layout: Layout, video: Video, k: int) -> Path:
-    """Where the truth of frame k is: published, or hidden."""
-    published = video.split != "distant" and k in labelled_frames(video)
-    return layout.mask(video, k) if published else layout.hidden_mask(video, k)
+def mask_file(frame: Frame) -> Path:
+    """Where a frame's truth is: published, or hidden."""
+    return frame.mask if frame.labelled else frame.hidden_mask
 
 
 def distant_name(name: str) -> str:
@@ -216,7 +215,6 @@ class _Writer:
 
     def __init__(self, job: _Job) -> None:
         self.job = job
-        self.layout = Layout(job.root, job.subset)
         self.objects = load_objects(job.objects, job.knobs.categories)
         self.held_out = hold_out(self.objects, job.knobs, job.seed)
         self.photographs, _ = find_photographs(job.backgrounds)
@@ -232,14 +230,14 @@ class _Writer:
         painter = Painter(scene, knobs, self.textures, self.photographs)
         maps, counts = painter.index_maps()
         record = describe(scene, counts, knobs)
-        video = scene_video(record)
-        for second, seen in enumerate(maps):
-            write_png(self.layout.hidden_object(video, second + 1), seen)
-            write_png(mask_file(self.layout, video, second + 1), true_mask(scene, seen, second))
-        write_json(self.layout.hidden_object(video, 1).with_name("scene.json"), record)
+        frames = scene_frames(job.root, record)
+        for second, (frame, seen) in enumerate(zip(frames, maps, strict=True)):
+            write_png(frame.path("hidden_object"), seen)
+            write_png(mask_file(frame), true_mask(scene, seen, second))
+        write_json(frames[0].path("hidden_object").with_name("scene.json"), record)
         sound = mix([(o.track, o.sounding) for o in scene.objects if any(o.sounding)], scene.ambience, knobs)
         with VideoWriter(
-            video_file(self.layout, video),
+            video_file(frames[0]),
             knobs.size,
             knobs.size,
             knobs.fps,
@@ -247,8 +245,8 @@ class _Writer:
             sample_rate=knobs.sample_rate,
             crf=knobs.crf,
         ) as file:
-            for frame in painter.frames():
-                file.write(frame)
+            for image in painter.frames():
+                file.write(image)
 
 
 @lru_cache(maxsize=1)
@@ -273,15 +271,15 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
         temporary.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
-def _finished(layout: Layout) -> list[dict[str, Any]]:
+def _finished(data: DataSet) -> list[dict[str, Any]]:
     """The facts of the videos that are there."""
     mend, records = "remove the folder that it is in", []
-    for path in sorted((layout.folder / "hidden_objects").rglob("scene.json")):
+    for path in sorted((data.folder / "hidden_objects").rglob("scene.json")):
         record = _scene(read_json(path, mend), path, mend)
-        video = scene_video(record)
-        if video.split not in (*SPLITS, "distant") or layout.hidden_object(video, 1).with_name("scene.json") != path:
+        frame = scene_frames(data.root, record)[0]
+        if frame.split not in (*SPLITS, "distant") or frame.path("hidden_object").with_name("scene.json") != path:
             raise AvsegError(f"{path} tells of another scene than its folder's: {mend}.")
-        if video_file(layout, video).is_file():
+        if video_file(frame).is_file():
             records.append(record)
     return records
 
@@ -337,8 +335,9 @@ def _claim(job: _Job, counts: dict[str, int]) -> BenchmarkInfo:
                 "name another folder, or remove that one"
             )
         return info
-    if Layout(job.root, job.subset).data.exists():
-        raise AvsegError(f"{Layout(job.root, job.subset).folder} exists and was not generated: name another folder")
+    data = avsbench(job.root, job.subset)
+    if (data.folder / f"{data.name}_data").exists():
+        raise AvsegError(f"{data.folder} exists and was not generated: name another folder")
     facts = {k: v for k, v in dataclasses.asdict(info).items() if k not in ("root", "subset")}
     write_json(job.root / "benchmark.json", {**stored, job.subset: {**facts, "avseg": __version__}})
     return info
@@ -355,24 +354,24 @@ def _stored(root: Path) -> dict[str, Any]:
     return stored
 
 
-def _write_tables(layout: Layout, records: Iterable[Mapping[str, Any]]) -> None:
+def _write_tables(data: DataSet, records: Iterable[Mapping[str, Any]]) -> None:
     labelled = [r for r in records if r["split"] != "distant"]
     further = [r for r in records if r["split"] == "distant"]
-    if layout.subset == "s4":
+    if data.name == "s4":
         _write_csv(
-            layout.index,
+            data.index,
             [("name", "start", "category", "split"), *((r["name"], 0, r["category"], r["split"]) for r in labelled)],
         )
         return
-    _write_csv(layout.index, [("video_id", "split"), *((r["name"], r["split"]) for r in labelled)])
+    _write_csv(data.index, [("video_id", "split"), *((r["name"], r["split"]) for r in labelled)])
     if further:
         # VGGSound's own table has no header
         _write_csv(
-            layout.root / "VGGSound" / "vggsound.csv",
+            data.root / "VGGSound" / "vggsound.csv",
             [(r["name"], 0, r["category"].replace("_", " "), "train") for r in further],
         )
         _write_csv(
-            DistantLayout(layout.distant).index,
+            distant_frames(distant_folder(data.root)).index,
             [("n", "video"), *((n, distant_name(r["name"])) for n, r in enumerate(further))],
         )
 
