@@ -12,12 +12,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from avseg.config import PerturbConfig, load_config
-from avseg.data.avsbench import Layout, load_clip, read_index
+from avseg.config import InputConfig, PerturbConfig, load_config
+from avseg.data.avsbench import avsbench
 from avseg.data.clip import DistantBatch
+from avseg.data.dataset import whole_videos
+from avseg.data.rows import read_row
 from avseg.data.synthetic import read_benchmark
 from avseg.evaluation.evaluate import evaluate_checkpoint
 from avseg.models import AVSModel
@@ -31,17 +34,17 @@ CONFIG = Path(__file__).parents[1] / "experiments" / "scales" / "small_tpavi.yam
 class Truth:
     """The true masks of distant frames, ``(B, T, 1, H, W)`` bool."""
 
-    def __init__(self, root: Path, inputs: object):
-        self.layout, self.inputs = Layout(root, "s4"), inputs
-        self.videos = {(v.category, v.name): v for v in read_index(root, "s4") if v.split == "train"}
+    def __init__(self, root: Path, inputs: InputConfig):
+        self.inputs = inputs
+        self.videos = {(v[0].category, v[0].video): v for v in whole_videos(avsbench(root, "s4"), "train")}
 
     def __call__(self, batch: DistantBatch) -> Tensor:
         rows = []
         for category, name, times in zip(batch.categories, batch.names, batch.times, strict=True):
             frames = [round(float(time) + 1 / 16) for time in times]
-            clip = load_clip(self.layout, self.videos[category, name], frames, self.inputs, "none", hidden=True)  # type: ignore[arg-type]
-            assert clip.masks is not None
-            rows.append(clip.masks)
+            clip = [self.videos[category, name][k - 1] for k in frames]
+            read = [read_row(frame, self.inputs, "none", hidden=True)["mask"] for frame in clip]
+            rows.append(torch.from_numpy(np.stack(read))[:, None])
         return torch.stack(rows).to(batch.frames.device)
 
 

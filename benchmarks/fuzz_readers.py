@@ -17,14 +17,19 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from avseg.data.items import whole_videos
-from avseg.data.store import open_store
 
 from avseg.benchmarks.fuzz_mutate import VALUES, Kind, mutate
 from avseg.config import Config, InputConfig, ModelConfig, WeightsConfig, load_config
-from avseg.data import avsbench as a
+from avseg.data.avsbench import avsbench, distant_frames, frame_index, read_frames, video_frames, write_index
+from avseg.data.cache import open_cache
 from avseg.data.check import check
+from avseg.data.clip import LabelledBatch
 from avseg.data.embeddings import audio_embeddings
+from avseg.data.frames import Frame
+from avseg.data.lists import read_label_subset, write_label_subset, write_sizes
+from avseg.data.log_mel import save_log_mel
+from avseg.data.pictures import write_image, write_mask
+from avseg.data.rows import batch_of, read_row
 from avseg.data.synthetic import read_benchmark
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
@@ -38,8 +43,7 @@ from avseg.media.video import probe, write_video
 from avseg.models import build, load
 
 INPUTS = InputConfig(image_size=64)
-LAYOUT = a.Layout(Path(), "s4")
-VIDEO = a.Video("-bark_36", "dog_barking", "train", "s4")
+VIDEO = video_frames(avsbench("", "s4"), "-bark_36", "train", "dog_barking")
 
 
 @dataclass(frozen=True)
@@ -60,30 +64,32 @@ class Seed:
 def prepare(folder: Path) -> dict[str, list[Seed]]:
     """Write every seed into ``folder``, and list them by reader."""
     rng = np.random.default_rng(0)
-    layout = a.Layout(folder, "s4")
+    video = video_frames(avsbench(folder, "s4"), "-bark_36", "train", "dog_barking")
     flow = rng.normal(0, 3, (2, 64, 64)).astype(np.float32)
-    for k in range(1, 6):
-        a.write_image(layout.frame(VIDEO, k), rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
-        write_flow_png(layout.flow(VIDEO, k), flow)
-        for path in layout.published_flow(VIDEO, k):
+    for frame in video:
+        write_image(frame.image, rng.integers(0, 255, (64, 64, 3)).astype(np.uint8))
+        write_flow_png(frame.flow(), flow)
+        for path in frame.published_flow:
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_published(*layout.published_flow(VIDEO, k), flow)
-    a.write_mask(layout.mask(VIDEO, 1), rng.random((64, 64)) > 0.5)
-    a.save_log_mel(layout.log_mel(VIDEO), torch.randn(5, 1, 96, 64))
+        write_published(*frame.published_flow, flow)
+    write_mask(video[0].mask, rng.random((64, 64)) > 0.5)
+    save_log_mel(video[0].log_mel, torch.randn(5, 1, 96, 64))
     wave = np.sin(np.arange(16_000) / 20).astype(np.float32) / 2
-    layout.wav(VIDEO).parent.mkdir(parents=True, exist_ok=True)
-    write_wav(layout.wav(VIDEO), wave)
-    a.write_index(folder, "s4", [VIDEO])
-    a.write_frame_index(folder, "s4", [VIDEO])
-    a.write_sizes(layout.video_sizes, {VIDEO.name: (640, 480)})
-    a.write_label_subset(folder / "few.txt", [VIDEO.name])
-    a.write_distant_index(folder / "MS3_Extend", [a.DistantFrame("1", "VGGSound/x.mp4")])
+    video[0].path("wav").parent.mkdir(parents=True, exist_ok=True)
+    write_wav(video[0].path("wav"), wave)
+    write_index(video[0].data, video)
+    rows = [f"{video[0].video},0,dog_barking,train,{k},{'Y' if k == 0 else 'N'}" for k in range(5)]
+    frame_index(video[0].data).write_text("name,start,category,split,time,label\n" + "\n".join(rows) + "\n")
+    write_sizes(video[0].data.video_sizes, {video[0].video: (640, 480)})
+    write_label_subset(folder / "few.txt", [video[0].video])
+    extend = distant_frames(folder / "MS3_Extend")
+    write_index(extend, [Frame(extend, "1", source="VGGSound/x.mp4")])
     (folder / "vggsound.csv").write_text("abcdefghijk,30,dog barking,train\n")
     frames = [np.full((64, 64, 3), 60, np.uint8) for _ in range(8)]
-    for n, frame in enumerate(frames):
-        cv2.circle(frame, (10 + 5 * n, 30), 8, (250, 200, 90), -1)
+    for n, image in enumerate(frames):
+        cv2.circle(image, (10 + 5 * n, 30), 8, (250, 200, 90), -1)
     write_video(folder / "clip.mp4", frames, 8, audio=wave, sample_rate=16_000)
-    a.write_image(folder / "shots" / "1.png", frames[0])
+    write_image(folder / "shots" / "1.png", frames[0])
     write_wav(folder / "shots" / "sound.wav", wave)
     _float_wav(folder / "float.wav", wave)
     _write_scores(folder)
@@ -99,20 +105,21 @@ def _seeds(folder: Path) -> dict[str, list[Seed]]:
 
     shards = sorted(path.relative_to(folder) for path in (folder / ".avseg").rglob("*.safetensors"))
     pictures = [
-        LAYOUT.frame(VIDEO, 2),
-        LAYOUT.mask(VIDEO, 1),
-        LAYOUT.flow(VIDEO, 1),
-        LAYOUT.published_flow(VIDEO, 1)[0],
+        VIDEO[1].image,
+        VIDEO[0].mask,
+        VIDEO[0].flow(),
+        VIDEO[0].published_flow[0],
     ]
-    tables = [LAYOUT.index, LAYOUT.frame_index, LAYOUT.video_sizes]
+    data = VIDEO[0].data
+    tables = [data.index, frame_index(data), data.video_sizes]
     return {
         "mp4": seeds("mp4", _segment, Path("clip.mp4")),
         "wav": [
             *seeds("wav", _hear, Path("float.wav"), Path("shots/sound.wav")),
-            *seeds("wav", _check, LAYOUT.wav(VIDEO)),
+            *seeds("wav", _check, VIDEO[0].path("wav")),
         ],
         "png": [
-            *seeds("png", _check, *pictures, LAYOUT.published_flow(VIDEO, 1)[0]),
+            *seeds("png", _check, *pictures, VIDEO[0].published_flow[0]),
             *seeds("png", _recording, Path("shots/1.png")),
         ],
         "csv": [
@@ -124,7 +131,7 @@ def _seeds(folder: Path) -> dict[str, list[Seed]]:
             *seeds("json", _diagnose, Path("Single-source/scenes.jsonl")),
             *seeds("json", read_benchmark, Path("benchmark.json")),
         ],
-        "pickle": seeds("bytes", _check, LAYOUT.log_mel(VIDEO)),
+        "pickle": seeds("bytes", _check, VIDEO[0].log_mel),
         "safetensors": [
             *seeds("safetensors", _load, *[Path("model/model.safetensors")] * len(shards)),
             *seeds("safetensors", _stored, *shards),
@@ -195,24 +202,23 @@ def _check(root: Path) -> Any:
     for problem in check(root, "s4", workers=1):
         if "\n" in str(problem) or len(str(problem)) > 1000:
             raise AssertionError(f"no sentence: {problem!s:.300}")
-    layout, told = a.Layout(root, "s4"), None
-    video = a.read_index(root, "s4")[0]
+    told, clip = None, read_frames(avsbench(root, "s4"))[:5]
     for flow in ("computed", "published"):
         for inputs in (INPUTS, InputConfig(image_size=64, resize="letterbox")):
             try:
-                clip = a.load_clip(layout, video, range(1, 6), inputs, flow)  # type: ignore[arg-type]
-                assert clip.flow.isfinite().all()
-                assert clip.log_mel.isfinite().all()
+                batch = batch_of([clip], lambda frame: read_row(frame, inputs, flow), inputs, LabelledBatch)  # type: ignore[arg-type]  # noqa: B023
+                assert batch.flow.isfinite().all()
+                assert batch.log_mel.isfinite().all()
             except AvsegError as error:
                 told = error
     if told is not None:
         raise told
-    return video.name
+    return video[0].video
 
 
 def _lists(root: Path) -> Any:
-    names = a.read_label_subset(root / "few.txt", [VIDEO])
-    return len(names), len(read_labels(root / "vggsound.csv")), len(a.read_distant_index(root / "MS3_Extend"))
+    names = read_label_subset(root / "few.txt", VIDEO)
+    return len(names), len(read_labels(root / "vggsound.csv")), len(read_frames(distant_frames(root / "MS3_Extend")))
 
 
 def _load(root: Path) -> Any:
@@ -226,23 +232,21 @@ def _load(root: Path) -> Any:
 
 def _stored(root: Path) -> Any:
     """Embeddings and shards are made where they are missing or damaged, so that there is no sentence to be had."""
-    layout = a.Layout(root, "s4")
-    videos = a.read_index(root, "s4")
-    audio = audio_embeddings(layout, videos, model().audio_encoder, "fuzz")
+    frames = read_frames(avsbench(root, "s4"))
+    audio = audio_embeddings(frames, model().audio_encoder, "fuzz")
     assert all(value.isfinite().all() for value in audio.values())
-    stills = [still for item in whole_videos(layout, "train") for still in item.stills]
-    store = open_store(stills, INPUTS, "computed", workers=1)
-    assert store is not None
-    return [np.asarray(shard.rows[row]).shape for place in store.values() for shard, row in [place.frame]]
+    cache = open_cache(frames, INPUTS, "computed", workers=1)
+    assert cache is not None
+    return [cache.row(frame)["image"].shape for frame in frames]
 
 
 def _write_scores(folder: Path) -> None:
-    scores = (VideoScore(VIDEO.name, "dog_barking", 0.5, 0.6, (0.5, 0.4, 0.6, 0.5, 0.5), (False,) * 5),)
+    scores = (VideoScore(VIDEO[0].video, "dog_barking", 0.5, 0.6, (0.5, 0.4, 0.6, 0.5, 0.5), (False,) * 5),)
     for name in ("a.json", "b.json"):
         found = {f"T={t}": Scores(f"T={t}", scores) for t in (5, 1)}
         write_evaluation(folder / name, Evaluation("m", "r", "s4", "test", "1", found, {"T=5": {}, "T=1": {}}))
     thing = {key: [True] * 5 for key in ("sounding", "moving")} | {"unseen_object": False, "unseen_picture": True}
-    row = {"name": VIDEO.name, "split": "test", "subset": "s4", "objects": [thing, thing]}
+    row = {"name": VIDEO[0].video, "split": "test", "subset": "s4", "objects": [thing, thing]}
     (folder / "Single-source" / "scenes.jsonl").write_text(
         json.dumps(row) + "\n" + json.dumps(row | {"name": "b"}) + "\n"
     )

@@ -20,13 +20,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from avseg.data.datamodule import TrainingData, training_data
-from avseg.data.stills import Still
-from avseg.data.store import open_store
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from avseg.config import Config, DataConfig, ModelConfig, OptimConfig
+from avseg.data.cache import open_cache
+from avseg.data.frames import Frame
+from avseg.data.loader import TrainingData, training_data
 from avseg.data.prepare import prepare
 from avseg.data.synthetic import write_benchmark
 
@@ -36,24 +36,24 @@ SIDE, BATCH = 224, 8
 class PlainDataset(Dataset):
     """Frames decoded from their files, one by one."""
 
-    def __init__(self, stills: list[Still]):
-        self.stills = stills
+    def __init__(self, frames: list[Frame]):
+        self.frames = frames
 
     def __len__(self) -> int:
-        return len(self.stills)
+        return len(self.frames)
 
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
-        still = self.stills[i]
-        frame = np.array(Image.open(still.image).convert("RGB"))
-        flow = np.asarray(cv2.imread(str(still.flow()), cv2.IMREAD_UNCHANGED))
-        mask = np.array(Image.open(still.mask).convert("1"))
-        with still.log_mel.open("rb") as file:
+        row = self.frames[i]
+        frame = np.array(Image.open(row.image).convert("RGB"))
+        flow = np.asarray(cv2.imread(str(row.flow()), cv2.IMREAD_UNCHANGED))
+        mask = np.array(Image.open(row.mask).convert("1"))
+        with row.log_mel.open("rb") as file:
             log_mel = pickle.load(file)  # written by ourselves a moment ago
         return {
             "frame": torch.from_numpy(frame).permute(2, 0, 1),
             "flow": torch.from_numpy((flow[..., :0:-1].astype(np.float32) - 2**15) / 64).permute(2, 0, 1),
             "mask": torch.from_numpy(mask)[None],
-            "log_mel": log_mel[still.k - 1],
+            "log_mel": log_mel[row.k - 1],
         }
 
 
@@ -67,9 +67,9 @@ def measure(quick: bool = False) -> list[dict[str, Any]]:
         config = _data(Path(folder), videos=4 if quick else 16)
         data = training_data(config)
         started = time.perf_counter()
-        store = open_store(data.stills, config.model.inputs, data.flow, workers=1)
-        built = len(data.stills) / (time.perf_counter() - started)
-        data = data.with_store(store)
+        store = open_cache(data.frames, config.model.inputs, data.flow, workers=1)
+        built = len(data.frames) / (time.perf_counter() - started)
+        data = data.with_cache(store)
         return [
             _row("loader, 0 workers", 0, data, quick),
             _row("loader, 2 workers", 2, data, quick),
@@ -87,7 +87,7 @@ def _row(name: str, workers: int, data: TrainingData, quick: bool) -> dict[str, 
     data.config.data.workers = workers
     few, many = (64, 640) if quick else (320, 3200)
     ours = data.loader(0, many // BATCH)
-    order = [data.labelled_items[i].stills[0] for step in range(few // BATCH) for i in data.labelled_indices(step)]
+    order = [data.labelled[i][0] for step in range(few // BATCH) for i in data.labelled_indices(step)]
     plain = DataLoader(PlainDataset(order), BATCH, num_workers=workers)
     rates: tuple[list[float], list[float]] = ([], [])
     for turn in range(3 if quick else 8):

@@ -1,26 +1,32 @@
 """A small AVSBench on disk for tests: real mp4 files with an AAC track, masks and CSVs, in the published layout."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
 import numpy as np
 
+from avseg.config import InputConfig
 from avseg.data.avsbench import (
-    DistantFrame,
-    DistantLayout,
-    Layout,
-    Subset,
-    Video,
+    avsbench,
+    distant_folder,
+    distant_frames,
     frame_times,
-    labelled_frames,
-    write_distant_index,
+    read_frames,
+    video_frames,
     write_index,
-    write_mask,
 )
+from avseg.data.clip import DistantBatch, LabelledBatch
+from avseg.data.frames import Frame, Subset, by_video
+from avseg.data.pictures import write_mask
+from avseg.data.rows import FlowSource, batch_of, read_row
+
+Video = tuple[Frame, ...]
 
 CATEGORIES = ("dog_barking", "helicopter")
 
@@ -110,6 +116,11 @@ def disc_mask(k: int, number: int, size: int) -> np.ndarray:
     return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
 
 
+def read_videos(root: str | Path, subset: Subset) -> list[Video]:
+    """The frames of each video of a subset."""
+    return by_video(read_frames(avsbench(root, subset)))
+
+
 def make_avsbench(
     root: str | Path,
     subset: Subset = "s4",
@@ -138,23 +149,21 @@ def make_avsbench(
         prepared: Run `avseg.data.prepare.prepare` in this process.
         settings: Arguments of `write_mp4` for single videos, by name, such as ``{"s4_train_1": {"sound": 0}}``.
     """
-    layout = Layout(root, subset)
+    data = avsbench(root, subset)
     index: list[Video] = []
     for split, count in (videos or {"train": 4, "val": 2, "test": 2}).items():
         for i in range(count):
             name = f"{'-' if i == 0 else ''}{subset}_{split}_{i}"
-            index.append(Video(name, CATEGORIES[i % 2] if subset == "s4" else "", split, subset))
+            index.append(video_frames(data, name, split, CATEGORIES[i % 2] if subset == "s4" else ""))
     for number, video in enumerate(index):
-        options = {"number": number, "seconds": seconds, "size": (size, size), **(settings or {}).get(video.name, {})}
-        write_mp4(layout.raw_video(video), **options)
-        for k in range(1, 6):
-            if k in labelled_frames(video):
-                write_mask(layout.mask(video, k), disc_mask(k, number, size))
-            elif hidden:
-                write_mask(layout.hidden_mask(video, k), disc_mask(k, number, size))
-    write_index(root, subset, index)
+        changes = (settings or {}).get(video[0].video, {})
+        write_mp4(video[0].raw, **{"number": number, "seconds": seconds, "size": (size, size), **changes})
+        for frame in video:
+            if frame.labelled or hidden:
+                write_mask(frame.mask if frame.labelled else frame.hidden_mask, disc_mask(frame.k, number, size))
+    write_index(data, [frame for video in index for frame in video])
     if distant:
-        _make_distant(layout.distant, distant, size)
+        _make_distant(distant_folder(root), distant, size)
     if prepared:
         from avseg.data.prepare import prepare
 
@@ -163,15 +172,41 @@ def make_avsbench(
     return index
 
 
-def _make_distant(folder: Path, count: int, size: int) -> Sequence[DistantFrame]:
-    layout = DistantLayout(folder)
-    frames = [DistantFrame(str(n), f"-vgg_{n}_000030.mp4") for n in range(1, count + 1)]
+def _make_distant(folder: Path, count: int, size: int) -> None:
+    data = distant_frames(folder)
+    frames = [Frame(data, str(n), source=f"VGGSound/-vgg_{n}_000030.mp4") for n in range(1, count + 1)]
     for n, frame in enumerate(frames):
-        write_mp4(layout.raw_video(frame), number=n + 3, seconds=3, size=(size, size))
-    write_distant_index(folder, frames)
-    return frames
+        write_mp4(frame.raw, number=n + 3, seconds=3, size=(size, size))
+    write_index(data, frames)
 
 
 def hears_ctrl_c() -> None:
     """In a process that is about to start: heed SIGINT, also where the tests themselves run in a shell's background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def load_clip(
+    video: Sequence[Frame],
+    ks: Iterable[int],
+    inputs: InputConfig,
+    flow: FlowSource = "computed",
+    hidden: bool = False,
+    labelled: Collection[int] | None = None,
+) -> SimpleNamespace:
+    """Some frames of a video, read from their files: the fields of a batch, without its first dimension.
+
+    Args:
+        video: Its frames.
+        ks: Numbers of those that are wanted.
+        inputs: Of a model.
+        flow: Which flow.
+        hidden: Also read hidden masks.
+        labelled: Frames whose masks may be read; None: all that have one.
+    """
+    clip = [video[k - 1] for k in ks]
+    if labelled is not None:
+        clip = [replace(frame, labelled=frame.k in labelled) for frame in clip]
+    kind = LabelledBatch if hidden or any(frame.labelled for frame in clip) else DistantBatch
+    batch = batch_of([clip], lambda frame: read_row(frame, inputs, flow, hidden), inputs, kind)
+    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return SimpleNamespace(**{name: value if value is None else value[0] for name, value in found.items()})

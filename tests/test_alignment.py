@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avseg.data.datamodule import evaluation_clips
+from helpers import read_videos
 
 from avseg import AVSegmenter
-from avseg.data.avsbench import Layout, Subset, read_index, read_mask
+from avseg.data.avsbench import avsbench
+from avseg.data.frames import Subset
+from avseg.data.loader import evaluation_clips
+from avseg.data.pictures import read_mask
 from avseg.data.prepare import prepare
 from avseg.data.synthetic import write_benchmark
 from avseg.evaluation.evaluate import evaluate
@@ -19,11 +22,11 @@ FIRST = 15 / 16  # seconds; AVSBench's frames are one second apart from there
 
 def of_raw_videos(segmenter: AVSegmenter, root: Path, subset: Subset) -> np.ndarray:
     """``(videos, 5)`` Jaccard indices of what `AVSegmenter` says of test videos at the moments of their frames."""
-    layout, found = Layout(root, subset), []
-    for video in (video for video in read_index(root, subset) if video.split == "test"):
-        moments = list(segmenter.stream(layout.raw_video(video), fps=1, start=FIRST, end=5))
+    _layout, found = avsbench(root, subset), []
+    for video in (video for video in read_videos(root, subset) if video[0].split == "test"):
+        moments = list(segmenter.stream(video[0].raw, fps=1, start=FIRST, end=5))
         scores = torch.from_numpy(np.stack([moment.score for moment in moments]))
-        truth = torch.from_numpy(np.stack([read_mask(layout.mask(video, k)) for k in range(1, 6)]))
+        truth = torch.from_numpy(np.stack([read_mask(video[k - 1].mask) for k in range(1, 6)]))
         logits = scores.double().clamp(1e-6, 1 - 1e-6).logit()
         found.append(jaccard_per_frame(logits[None, :, None], truth[None, :, None])[0].numpy())
     return np.stack(found)

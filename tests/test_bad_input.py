@@ -14,7 +14,8 @@ from small_run import TINY
 from toy_models import save_tiny
 
 from avseg.cli import main
-from avseg.data.avsbench import Layout, Video
+from avseg.data.avsbench import avsbench
+from avseg.data.frames import DataSet, Frame
 from avseg.media.video import write_video
 
 Files = dict[Path, bytes]
@@ -237,11 +238,11 @@ def test_a_checkpoint_that_is_none(
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> tuple[Path, Layout, list[Video]]:
+def data(tmp_path: Path) -> tuple[Path, DataSet, list[tuple[Frame, ...]]]:
     root = tmp_path / "data"
     videos = make_avsbench(root, "s4", {"train": 2, "val": 1, "test": 2}, prepared=True)
     (tmp_path / "tiny.yaml").write_text(TINY)
-    return root, Layout(root, "s4"), videos
+    return root, avsbench(root, "s4"), videos
 
 
 def cut_picture(file: Path) -> None:
@@ -270,7 +271,7 @@ def test_a_faulty_file_is_named_by_check_train_and_evaluate(
     spoil: Callable[[Path], None],
     kind: str,
     found: str,
-    data: tuple[Path, Layout, list[Video]],
+    data: tuple[Path, DataSet, list[tuple[Frame, ...]]],
     model: Path,
     tmp_path: Path,
     fails: Callable[..., str],
@@ -282,7 +283,7 @@ def test_a_faulty_file_is_named_by_check_train_and_evaluate(
         ("train", ["train", "--config", tmp_path / "tiny.yaml", "--data.root", root, "--run.out", tmp_path / "run"]),
         ("test", ["evaluate", model, "--data.root", root, "--data.workers", 0, "--json", tmp_path / "scores.json"]),
     ):
-        video = next(video for video in videos if video.split == split)
+        video = next(video for video in videos if video[0].split == split)
         arguments = (video, 1) if kind in ("mask", "frame") else (video,)
         file: Path = getattr(layout, kind)(*arguments)
         whole = file.read_bytes()
@@ -306,12 +307,15 @@ def test_a_faulty_file_is_named_by_check_train_and_evaluate(
 
 
 def test_a_row_without_files(
-    data: tuple[Path, Layout, list[Video]], tmp_path: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture
+    data: tuple[Path, DataSet, list[tuple[Frame, ...]]],
+    tmp_path: Path,
+    fails: Callable[..., str],
+    capsys: pytest.CaptureFixture,
 ) -> None:
     root, layout, videos = data
     with layout.index.open("a") as file:
         file.write("ghost_0,0,dog_barking,train\n")
-    layout.frame(videos[0], 1).unlink()
+    videos[0][0].image.unlink()
 
     assert main(["data", "check", str(root)]) == 1
     assert "ghost_0_1.png is missing" in capsys.readouterr().out
@@ -325,16 +329,16 @@ def test_a_row_without_files(
 
 def test_one_bad_video_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     videos = make_avsbench(tmp_path, "s4", {"train": 3}, settings={"s4_train_1": {"sound": 0}})
-    layout = Layout(tmp_path, "s4")
-    not_a_video(layout.raw_video(videos[2]))
+    avsbench(tmp_path, "s4")
+    not_a_video(videos[2][0].raw)
 
     assert main(["data", "prepare", str(tmp_path), "--workers", "1"]) == 1
 
     said = capsys.readouterr().out
-    assert f"failed: {layout.raw_video(videos[1])} has no sound track" in said
-    assert f"failed: {layout.raw_video(videos[2])} isn't a video" in said
+    assert f"failed: {videos[1][0].raw} has no sound track" in said
+    assert f"failed: {videos[2][0].raw} isn't a video" in said
     assert "2 videos could not be prepared; the others are ready" in said
-    assert layout.log_mel(videos[0]).is_file()
+    assert videos[0][0].log_mel.is_file()
     assert not list(tmp_path.rglob(".tmp*"))
 
 

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 from fixtures.reference import Reference
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 from safetensors import safe_open
 from safetensors.torch import load_file
 from toy_models import save_tiny
 
 from avseg.cli import main
-from avseg.data.avsbench import Layout, read_index
+from avseg.data.avsbench import avsbench
 from avseg.data.flow_trees import export_published_flow
 from avseg.models import load
 
@@ -122,10 +122,10 @@ def test_evaluate_reads_the_flow_that_is_asked_for(tmp_path: Path, capsys: pytes
     assert "S4_flows" in capsys.readouterr().err
     avseg(*arguments, "computed")
     export_published_flow(root, "s4")
-    layout = Layout(root, "s4")
-    for video in read_index(root, "s4"):
+    avsbench(root, "s4")
+    for video in read_videos(root, "s4"):
         for k in range(1, 6):
-            layout.flow(video, k).unlink()
+            video[k - 1].flow().unlink()
     avseg(*arguments, "published")
     assert "all videos" in capsys.readouterr().out
     avseg(*arguments, "computed", code=1)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 from small_run import TINY
 from toy_models import save_tiny
 
 from avseg.cli import main
-from avseg.data.avsbench import Layout, read_index
 from avseg.models import weights
 
 
@@ -94,8 +93,8 @@ def test_a_missing_file_is_told_before_weights_are_fetched(
 ) -> None:
     root = tmp_path / "data"
     make_avsbench(root, "s4", {"train": 1, "val": 1}, seconds=1, size=32, prepared=True)
-    video = next(video for video in read_index(root, "s4") if video.split == split)
-    frame = Layout(root, "s4").frame(video, 1)
+    video = next(video for video in read_videos(root, "s4") if video[0].split == split)
+    frame = video[0].image
     frame.unlink()
     (tmp_path / "c.yaml").write_text(PUBLISHED)
     said = says("train", "--config", tmp_path / "c.yaml", "--data.root", root, "--run.out", tmp_path / "run")

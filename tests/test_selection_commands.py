@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from avseg.data.items import training_items
-from helpers import make_avsbench, write_mp4
+from helpers import make_avsbench, read_videos, write_mp4
 
 from avseg.cli import main
 from avseg.config import DataConfig
-from avseg.data.avsbench import read_distant_index, read_index
+from avseg.data.avsbench import distant_frames, read_frames
+from avseg.data.dataset import training_clips
 
 
 def avseg(*arguments: object, code: int = 0) -> None:
@@ -31,7 +31,7 @@ def test_mining_the_generated_benchmark(tmp_path: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr()
     assert "made: frames 1, flow 1, log_mel 1;" in told.out
     assert "note: --count asks for 9, and there are no more than 3" in told.err
-    assert len(read_distant_index(out / "MS3_Extend")) == 3
+    assert len(read_frames(distant_frames(out / "MS3_Extend"))) == 3
 
 
 def test_mining_says_what_it_took_and_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -58,9 +58,9 @@ def test_labels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     files = [tmp_path / "labels" / f"s4-labels-{share}-seed2.txt" for share in (25, 50)]
     assert capsys.readouterr().out == f"{files[0]}: 1 video\n{files[1]}: 2 videos\n"
     config = DataConfig(root=str(tmp_path), labelled=str(files[1]))
-    items, distant, size = training_items(config, 1, True)
-    assert (len(items), len(distant), size) == (2, 2 * 4 + 2 * 5, 4)
-    assert {item.source.name for item in items} < {video.name for video in read_index(tmp_path, "s4")}
+    clips, distant, size = training_clips(config, 1, True)
+    assert (len(clips), len(distant), size) == (2, 2 * 4 + 2 * 5, 4)
+    assert {clip[0].video for clip in clips} < {video[0].video for video in read_videos(tmp_path, "s4")}
 
 
 @pytest.mark.parametrize("shares", ["0", "10", "0.1;0.2", "0.1,", "half"])

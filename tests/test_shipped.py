@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from avseg.data.datamodule import evaluation_clips
 from safetensors import safe_open
 from torch import Tensor
 
 from avseg import AVSegmenter
 from avseg.data.clip import LabelledBatch
+from avseg.data.loader import evaluation_clips
 from avseg.data.prepare import prepare
 from avseg.data.synthetic import write_benchmark
 from avseg.data.synthetic.baselines import baselines

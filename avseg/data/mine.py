@@ -74,9 +74,9 @@ def mine(
 ) -> MineReport:
     """Make distant frames of videos whose label is one of a data set's categories.
 
-    Categories take turns until there are ``count`` videos; chance decides within a category. A smaller count is a subset
-    of a larger one with the same seed. Of each video the middle frame, the flow to its neighbour and the 0.96 s of
-    sound that belong to it are kept. Started again after a stop, it makes only what is missing.
+    Categories take turns until there are ``count`` videos; chance decides within a category. A smaller count is a
+    subset of a larger one with the same seed. Of each video the middle frame, the flow to its neighbour and the 0.96 s
+    of sound that belong to it are kept. Started again after a stop, it makes only what is missing.
 
     Args:
         source: A folder like VGGSound's; see `avseg.data.vggsound.read_folder`.

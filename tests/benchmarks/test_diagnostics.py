@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from avseg.data.datamodule import training_data
 from helpers import disc_mask, make_avsbench
 from small_run import small_config
 
 from avseg.benchmarks import ceiling, fusion
 from avseg.config import Config, OptimConfig, UFEConfig
+from avseg.data.loader import training_data
 from avseg.models import build
 from avseg.models.motion import MotionBranch
 from avseg.training import consistency

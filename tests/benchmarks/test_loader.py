@@ -6,11 +6,11 @@ from types import ModuleType
 
 import pytest
 import torch
-from avseg.data.datamodule import training_data
-from avseg.data.store import open_store
 from helpers import make_avsbench
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig
+from avseg.data.cache import open_cache
+from avseg.data.loader import training_data
 
 KEYS = {"name", "value", "unit", "reference", "ratio"}
 
@@ -33,10 +33,10 @@ def test_the_plain_loader_reads_the_same_clips(tmp_path: Path) -> None:
         optim=OptimConfig(batch_size=8, epochs=1000),
     )
     data = training_data(config)
-    data = data.with_store(open_store(data.stills, config.model.inputs, data.flow))
+    data = data.with_cache(open_cache(data.frames, config.model.inputs, data.flow))
     loader = benchmark("loader")
     batch = next(iter(data.loader())).labelled
-    plain = loader.PlainDataset([data.labelled_items[i].stills[0] for i in data.labelled_indices(0)])
+    plain = loader.PlainDataset([data.labelled[i][0] for i in data.labelled_indices(0)])
     for row in range(8):
         clip = plain[row]
         assert torch.equal(clip["frame"], batch.frames[row, 0])

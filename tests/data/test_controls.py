@@ -7,23 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
-from avseg.data.items import DistantItem, LabelledItem, shuffle_flow, whole_videos
-from avseg.data.store import Shard, open_store
+from helpers import load_clip, read_videos
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
-from avseg.data.avsbench import (
-    DistantLayout,
-    Layout,
-    load_clip,
-    load_distant_clip,
-    read_distant_index,
-    read_index,
-    write_distant_index,
-    write_index,
-    write_label_subset,
-)
+from avseg.data.avsbench import avsbench, distant_frames, read_frames, write_index
+from avseg.data.cache import Shard, open_cache
 from avseg.data.clip import Batch
+from avseg.data.dataset import Clip, shuffle_flow, whole_videos
+from avseg.data.frames import DataSet
+from avseg.data.lists import write_label_subset
+from avseg.data.loader import TrainingData, evaluation_clips, training_data, validation_clips
 from avseg.errors import AvsegError
 
 INPUTS = InputConfig(image_size=32)
@@ -41,19 +34,18 @@ def data(root: Path, length: int = 1, **options) -> TrainingData:
     return training_data(config)
 
 
-def distant_frames(made: TrainingData) -> dict[str, list[int]]:
+def distant_ks(made: TrainingData) -> dict[str, list[int]]:
     """Numbers k of the distant frames of each video, by subset and name."""
     found: dict[str, list[int]] = {}
-    for item in made.distant_items:
-        subset = item.layout.subset if isinstance(item.layout, Layout) else "extend"
-        found.setdefault(f"{subset} {item.source.name}", []).extend(item.frames)
+    for clip in made.distant:
+        found.setdefault(f"{clip[0].data.name} {clip[0].video}", []).extend(frame.k for frame in clip)
     return found
 
 
 @pytest.fixture
 def few(s4: Path, tmp_path: Path) -> str:
     """A list of three training videos: 0, 1 and 2."""
-    names = [video.name for video in read_index(s4, "s4") if video.split == "train"][:3]
+    names = [video[0].video for video in read_videos(s4, "s4") if video[0].split == "train"][:3]
     write_label_subset(tmp_path / "few.txt", names)
     return str(tmp_path / "few.txt")
 
@@ -61,9 +53,9 @@ def few(s4: Path, tmp_path: Path) -> str:
 def test_near_and_far_frames_part_the_distant_ones(s4: Path, few: str) -> None:
     for labelled, own in ((None, [[2, 3, 4, 5]] * 6), (few, [[2, 3, 4, 5]] * 3 + [[1, 2, 3, 4, 5]] * 3)):
         for kind, ks in (("all", range(1, 6)), ("near", range(1, 4)), ("far", range(4, 6))):
-            found = distant_frames(data(s4, labelled=labelled, distant=kind))
+            found = distant_ks(data(s4, labelled=labelled, distant=kind))
             assert list(found.values()) == [[k for k in mine if k in ks] for mine in own]
-    assert data(s4, distant="near").labelled_items == data(s4).labelled_items
+    assert data(s4, distant="near").labelled == data(s4).labelled
     assert data(s4, distant="near").total_steps == data(s4).total_steps
 
 
@@ -76,7 +68,7 @@ def test_near_and_far_are_of_s4_and_of_single_frames(both: Path, tmp_path: Path)
                 data(both, subset=subset, distant=kind)
     root = Path(shutil.copytree(both, tmp_path / "root"))
     shutil.rmtree(root / "MS3_Extend")
-    found = distant_frames(data(root, subset="both", distant="far"))
+    found = distant_ks(data(root, subset="both", distant="far"))
     assert [name.split()[0] for name in found] == ["s4"] * 6
 
 
@@ -91,12 +83,12 @@ def test_labelled_frames_as_distant_ones(both: Path, few: str) -> None:
         ("both", few, [[1]] * 3 + [[1, 2, 3, 4, 5]]),
     ):
         made = data(both, subset=subset, labelled=labelled, distant="labelled")
-        assert list(distant_frames(made).values()) == frames
-        assert [(item.layout, item.source, item.frames) for item in made.distant_items] == [
-            (item.layout, item.source, item.frames) for item in made.labelled_items
+        assert list(distant_ks(made).values()) == frames
+        assert [[frame.id for frame in clip] for clip in made.distant] == [
+            [frame.id for frame in clip] for clip in made.labelled
         ]
-        assert made.labelled_items == data(both, subset=subset, labelled=labelled).labelled_items
-        steps = range(len(made.distant_items) // 2)
+        assert made.labelled == data(both, subset=subset, labelled=labelled).labelled
+        steps = range(len(made.distant) // 2)
         orders = [[made.labelled_indices(step), made.distant_indices(made.burn_in_steps + step)] for step in steps]
         if labelled is None:  # three clips may come in one order by chance
             assert any(ours != theirs for ours, theirs in orders), "the distant stream has an order of its own"
@@ -131,21 +123,27 @@ def differences(ours: Batch | None, theirs: Batch | None) -> set[str]:
 
 def stored(made: TrainingData, where: Path) -> TrainingData:
     """As a run reads its data."""
-    stills = [*made.stills, *made.validation_stills]
-    return made.with_store(open_store(stills, INPUTS, made.flow, str(where)))
+    return made.with_cache(open_cache(made.all_frames, INPUTS, made.flow, str(where)))
 
 
-def lent(item: LabelledItem | DistantItem) -> torch.Tensor:
+def lenders_of(clip: Clip) -> Clip:
+    """The frames whose flow a clip carries."""
+    return tuple(frame.flow_from for frame in clip if frame.flow_from is not None)
+
+
+def video_of(clip: Clip) -> tuple[DataSet, str]:
+    return clip[0].data, clip[0].key
+
+
+def lent(clip: Clip) -> torch.Tensor:
     """The flow of the video that lends it, read on its own."""
-    if isinstance(item.layout, DistantLayout):
-        return load_distant_clip(item.layout, item.moves_as, INPUTS).flow  # type: ignore[arg-type]
-    return load_clip(item.layout, item.moves_as, item.frames, INPUTS).flow  # type: ignore[arg-type]
+    return load_clip(lenders_of(clip), range(1, len(clip) + 1), INPUTS).flow
 
 
-def items_of(made: TrainingData, step: int) -> tuple[Sequence[LabelledItem], Sequence[DistantItem]]:
+def clips_of(made: TrainingData, step: int) -> tuple[Sequence[Clip], Sequence[Clip]]:
     return (
-        [made.labelled_items[i] for i in made.labelled_indices(step)],
-        [made.distant_items[i] for i in made.distant_indices(step)],
+        [made.labelled[i] for i in made.labelled_indices(step)],
+        [made.distant[i] for i in made.distant_indices(step)],
     )
 
 
@@ -153,13 +151,15 @@ def test_every_clip_gets_the_flow_of_another_video_and_keeps_all_else(both: Path
     shuffled, computed = (data(both, subset="both", flow=flow) for flow in ("shuffled", "computed"))
     assert shuffled.flow == computed.flow == "computed"
     for ours, theirs in zip(shuffled.loader(), computed.loader(), strict=True):
-        for half, other, items in zip(
-            (ours.labelled, ours.distant), (theirs.labelled, theirs.distant), items_of(shuffled, ours.step), strict=True
+        for half, other, clips in zip(
+            (ours.labelled, ours.distant), (theirs.labelled, theirs.distant), clips_of(shuffled, ours.step), strict=True
         ):
             assert differences(half, other) == ({"flow"} if half else set())
-            for row, item in enumerate(items):
-                assert item.moves_as not in (item.source, None)
-                assert torch.equal(half.flow[row], lent(item))  # type: ignore[union-attr]
+            for row, clip in enumerate(clips):
+                assert len(lenders_of(clip)) == len(clip)
+                assert video_of(lenders_of(clip)) != video_of(clip)
+                assert [frame.k for frame in lenders_of(clip)] == [frame.k for frame in clip]
+                assert torch.equal(half.flow[row], lent(clip))  # type: ignore[union-attr]
     # MS3 has one video for validation, and S4's two don't lend it theirs.
     with pytest.raises(AvsegError, match=r"Multi-sources has one video of split val, .*set data\.flow to computed"):
         list(validation_clips(shuffled))
@@ -168,19 +168,19 @@ def test_every_clip_gets_the_flow_of_another_video_and_keeps_all_else(both: Path
 @pytest.mark.parametrize("length", [1, 5])
 def test_lenders_are_others_of_the_split_and_lend_to_one_alone(both: Path, few: str, length: int) -> None:
     made = data(both, length, flow="shuffled")
-    lenders = {item.source: item.moves_as for item in (*made.labelled_items, *made.distant_items)}
-    train = {video for video in read_index(both, "s4") if video.split == "train"}
+    lenders = {video_of(clip): video_of(lenders_of(clip)) for clip in (*made.labelled, *made.distant)}
+    train = {video_of(video) for video in read_videos(both, "s4") if video[0].split == "train"}
     assert set(lenders) == set(lenders.values()) == train
     assert all(source != lender for source, lender in lenders.items())
     # Whatever a run reads and whatever its seed is, a clip moves alike.
     fewer = data(both, length, flow="shuffled", labelled=few, distant="labelled")
     fewer.config.run.seed = 3
-    assert {item.source: item.moves_as for item in fewer.labelled_items}.items() <= lenders.items()
-    assert [item.moves_as for item in fewer.distant_items] == [item.moves_as for item in fewer.labelled_items]
-    extend = DistantLayout(both / "MS3_Extend")
-    frames = shuffle_flow([DistantItem(extend, frame) for frame in read_distant_index(extend.folder)])
-    assert {item.moves_as for item in frames} == {item.source for item in frames}
-    assert all(item.moves_as != item.source for item in frames)
+    assert {video_of(clip): video_of(lenders_of(clip)) for clip in fewer.labelled}.items() <= lenders.items()
+    assert [lenders_of(clip) for clip in fewer.distant] == [lenders_of(clip) for clip in fewer.labelled]
+    extend = distant_frames(both / "MS3_Extend")
+    clips = shuffle_flow([(frame,) for frame in read_frames(extend)])
+    assert {video_of(lenders_of(clip)) for clip in clips} == {video_of(clip) for clip in clips}
+    assert all(video_of(lenders_of(clip)) != video_of(clip) for clip in clips)
 
 
 @pytest.mark.parametrize("length", [1, 5])
@@ -215,7 +215,7 @@ def test_resuming_and_workers_change_nothing_of_lent_flow(s4: Path, tmp_path: Pa
 
 
 def test_validation_and_evaluation_lend_alike(s4: Path, tmp_path: Path) -> None:
-    items = shuffle_flow(whole_videos(Layout(s4, "s4"), "val"))
+    items = shuffle_flow(whole_videos(avsbench(s4, "s4"), "val"))
     for made in (files := data(s4, flow="shuffled"), stored(files, tmp_path)):
         for workers in (0, 2):
             evaluated = evaluation_clips(s4, "s4", "val", INPUTS, workers, flow="shuffled")
@@ -228,8 +228,8 @@ def test_validation_and_evaluation_lend_alike(s4: Path, tmp_path: Path) -> None:
 
 
 def test_lent_flow_keeps_embeddings_and_needs_a_branch(s4: Path) -> None:
-    videos = read_index(s4, "s4")
-    embeddings = {Layout(s4, "s4"): {video.key: torch.full((5, 128), float(i)) for i, video in enumerate(videos)}}
+    videos = read_videos(s4, "s4")
+    embeddings = {avsbench(s4, "s4"): {video[0].key: torch.full((5, 128), float(i)) for i, video in enumerate(videos)}}
     shuffled, computed = (data(s4, flow=flow).with_embeddings(embeddings) for flow in ("shuffled", "computed"))
     for ours, theirs in zip(shuffled.loader(3, 6), computed.loader(3, 6), strict=True):
         assert torch.equal(ours.labelled.audio, theirs.labelled.audio)  # type: ignore[arg-type]
@@ -237,19 +237,20 @@ def test_lent_flow_keeps_embeddings_and_needs_a_branch(s4: Path) -> None:
     config = replace(shuffled.config, model=replace(shuffled.config.model, neighbouring_frames=False))
     plain = training_data(config)
     assert plain.flow == "none"
-    assert all(item.moves_as is None for item in (*plain.labelled_items, *plain.validation_items))
+    assert all(item.moves_as is None for item in (*plain.labelled, *plain.validation))
     assert not next(iter(plain.loader())).labelled.flow.any()
 
 
 def test_one_video_alone_has_no_lender(s4: Path, ms3: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(s4, tmp_path / "s4"))
-    index = read_index(root, "s4")
-    write_index(root, "s4", [index[0], *(video for video in index if video.split != "train")])
+    index = read_videos(root, "s4")
+    write_index(root, "s4", [index[0], *(video for video in index if video[0].split != "train")])
     with pytest.raises(AvsegError, match=r"Single-source has one video of split train, .*data\.flow to computed"):
         data(root, flow="shuffled")
     with pytest.raises(AvsegError, match="one video of split train"):
         evaluation_clips(root, "s4", "train", INPUTS, flow="shuffled")
     root = Path(shutil.copytree(ms3, tmp_path / "ms3"))
-    write_distant_index(root / "MS3_Extend", read_distant_index(root / "MS3_Extend")[:1])
+    extend = distant_frames(root / "MS3_Extend")
+    write_index(extend, read_frames(extend)[:1])
     with pytest.raises(AvsegError, match="MS3_Extend has one distant frame"):
         data(root, subset="ms3", flow="shuffled")

@@ -5,17 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import read_videos
 from torch import nn
 
-from avseg.data.avsbench import (
-    DistantLayout,
-    Layout,
-    load_log_mel,
-    read_distant_index,
-    read_index,
-    save_log_mel,
-)
+from avseg.data.avsbench import avsbench, distant_frames, read_frames
 from avseg.data.embeddings import audio_embeddings
+from avseg.data.frames import DataSet
+from avseg.data.log_mel import load_log_mel, save_log_mel
 from avseg.errors import AvsegError
 
 
@@ -34,22 +30,22 @@ class Encoder(nn.Module):
 
 
 @pytest.fixture
-def mutable(s4: Path, tmp_path: Path) -> Layout:
+def mutable(s4: Path, tmp_path: Path) -> DataSet:
     shutil.copytree(s4, tmp_path / "copy")
-    return Layout(tmp_path / "copy", "s4")
+    return avsbench(tmp_path / "copy", "s4")
 
 
-def test_embeddings_are_the_encoder_s_and_computed_once(mutable: Layout) -> None:
-    encoder, videos = Encoder(), read_index(mutable.root, "s4")
+def test_embeddings_are_the_encoder_s_and_computed_once(mutable: DataSet) -> None:
+    encoder, videos = Encoder(), read_videos(mutable.root, "s4")
     first = audio_embeddings(mutable, videos, encoder, "a")
     assert encoder.training, "left as it was"
     assert encoder.examples == 5 * len(videos)
     encoder.eval()
     for video in videos:
-        expected = encoder(load_log_mel(mutable.log_mel(video)))
-        assert torch.allclose(first[video.key], expected, atol=1e-6), "in eval mode: no dropout"
-        assert first[video.key].shape == (5, 128)
-        assert not first[video.key].requires_grad
+        expected = encoder(load_log_mel(video[0].log_mel))
+        assert torch.allclose(first[video[0].key], expected, atol=1e-6), "in eval mode: no dropout"
+        assert first[video[0].key].shape == (5, 128)
+        assert not first[video[0].key].requires_grad
     encoder.examples = 0
     again = audio_embeddings(mutable, videos[::-1], encoder, "a")
     assert encoder.examples == 0
@@ -57,14 +53,14 @@ def test_embeddings_are_the_encoder_s_and_computed_once(mutable: Layout) -> None
     assert [path.suffix for path in mutable.embeddings.iterdir()] == [".safetensors"]
 
 
-def test_only_what_changed_is_computed_again(mutable: Layout) -> None:
-    encoder, videos = Encoder(), read_index(mutable.root, "s4")
+def test_only_what_changed_is_computed_again(mutable: DataSet) -> None:
+    encoder, videos = Encoder(), read_videos(mutable.root, "s4")
     before = audio_embeddings(mutable, videos[:6], encoder, "a")
     encoder.examples = 0
     audio_embeddings(mutable, videos, encoder, "a")
     assert encoder.examples == 5 * (len(videos) - 6), "new videos"
     encoder.examples = 0
-    path = mutable.log_mel(videos[0])
+    path = videos[0][0].log_mel
     status = path.stat()
     save_log_mel(path, load_log_mel(path) + 1)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
@@ -79,8 +75,8 @@ def test_only_what_changed_is_computed_again(mutable: Layout) -> None:
     assert encoder.examples == 0, "both are kept"
 
 
-def test_a_damaged_store_is_made_anew(mutable: Layout) -> None:
-    encoder, videos = Encoder(), read_index(mutable.root, "s4")
+def test_a_damaged_store_is_made_anew(mutable: DataSet) -> None:
+    encoder, videos = Encoder(), read_videos(mutable.root, "s4")
     before = audio_embeddings(mutable, videos, encoder, "a")
     store = next(mutable.embeddings.iterdir())
     store.write_bytes(store.read_bytes()[:1000])
@@ -90,46 +86,46 @@ def test_a_damaged_store_is_made_anew(mutable: Layout) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_few_examples_and_missing_files(mutable: Layout) -> None:
-    videos = read_index(mutable.root, "s4")
-    save_log_mel(mutable.log_mel(videos[0]), load_log_mel(mutable.log_mel(videos[0]))[:3])
+def test_few_examples_and_missing_files(mutable: DataSet) -> None:
+    videos = read_videos(mutable.root, "s4")
+    save_log_mel(videos[0][0].log_mel, load_log_mel(videos[0][0].log_mel)[:3])
     found = audio_embeddings(mutable, videos[:1], Encoder(), "a")[videos[0].key]
     assert torch.allclose(found[2], found[4], atol=1e-6)
     assert not torch.allclose(found[1], found[2], atol=1e-6)
-    mutable.log_mel(videos[1]).unlink()
+    videos[1][0].log_mel.unlink()
     with pytest.raises(AvsegError, match="avseg data prepare"):
         audio_embeddings(mutable, videos, Encoder(), "a")
-    mutable.log_mel(videos[1]).write_bytes(b"no pickle")
+    videos[1][0].log_mel.write_bytes(b"no pickle")
     with pytest.raises(AvsegError, match="not a pickled log-mel tensor"):
         audio_embeddings(mutable, videos, Encoder(), "a")
 
 
 def test_distant_frames(ms3: Path, tmp_path: Path) -> None:
     shutil.copytree(ms3 / "MS3_Extend", tmp_path / "own")
-    layout, encoder = DistantLayout(tmp_path / "own"), Encoder().eval()
-    frames = read_distant_index(layout.folder)
+    layout, encoder = distant_frames(tmp_path / "own"), Encoder().eval()
+    frames = read_frames(distant_frames(layout.folder))
     found = audio_embeddings(layout, frames, encoder, "a")
     for frame in frames:
-        assert torch.allclose(found[frame.key], encoder(load_log_mel(layout.log_mel(frame))), atol=1e-6)
+        assert torch.allclose(found[frame.key], encoder(load_log_mel(frame[0].log_mel)), atol=1e-6)
         assert found[frame.key].shape == (1, 128)
 
 
-def test_one_name_in_two_categories_is_two_sounds(mutable: Layout) -> None:
-    videos = [video for video in read_index(mutable.root, "s4") if video.split == "train"]
+def test_one_name_in_two_categories_is_two_sounds(mutable: DataSet) -> None:
+    videos = [video for video in read_videos(mutable.root, "s4") if video[0].split == "train"]
     first = videos[0]
-    other = next(video for video in videos if video.category != first.category)
+    other = next(video for video in videos if video[0].category != first.category)
     twin = replace(first, category=other.category)
-    target = mutable.log_mel(twin)
-    shutil.copy(mutable.log_mel(other), target)
+    target = twin[0].log_mel
+    shutil.copy(other[0].log_mel, target)
     encoder = Encoder()
     found = audio_embeddings(mutable, [first, twin], encoder, "a")
     assert len(found) == 2
     encoder.eval()
     for video, source in ((first, first), (twin, other)):
-        assert torch.allclose(found[video.key], encoder(load_log_mel(mutable.log_mel(source))), atol=1e-6)
+        assert torch.allclose(found[video[0].key], encoder(load_log_mel(source[0].log_mel)), atol=1e-6)
 
 
-def test_the_encoder_computes_on_the_given_device_and_tells_how_far_it_is(mutable: Layout) -> None:
+def test_the_encoder_computes_on_the_given_device_and_tells_how_far_it_is(mutable: DataSet) -> None:
     class Elsewhere(nn.Module):
         """Stays where its input is: on ``meta``, which every machine has."""
 
@@ -141,7 +137,7 @@ def test_the_encoder_computes_on_the_given_device_and_tells_how_far_it_is(mutabl
             self.devices.add(log_mel.device.type)
             return torch.zeros(len(log_mel), 128)
 
-    encoder, videos, told = Elsewhere(), read_index(mutable.root, "s4"), []
+    encoder, videos, told = Elsewhere(), read_videos(mutable.root, "s4"), []
     audio_embeddings(mutable, videos, encoder, "a", "meta", lambda done, total: told.append((done, total)))
     assert encoder.devices == {"meta"}
     assert told[-1] == (len(videos), len(videos))

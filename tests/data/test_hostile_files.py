@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avseg.data.index import read_label_subset, write_index
-from avseg.data.items import whole_videos
-from avseg.data.store import Shard
-from helpers import make_avsbench
+from helpers import load_clip, make_avsbench, read_videos
 
 from avseg.config import Config, DataConfig, InputConfig, RunConfig
-from avseg.data.avsbench import Layout, load_clip, load_log_mel, read_image, read_index, read_mask, read_sizes
+from avseg.data.avsbench import avsbench, write_index
+from avseg.data.cache import Shard
 from avseg.data.check import check
+from avseg.data.dataset import whole_videos
+from avseg.data.lists import read_label_subset, read_sizes
+from avseg.data.log_mel import load_log_mel
+from avseg.data.pictures import read_image, read_mask
 from avseg.data.synthetic.backgrounds import _read_photograph
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
@@ -77,19 +79,19 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_check_looks_at_headers_first(tmp_path: Path) -> None:
     video = make_avsbench(tmp_path, videos={"train": 1}, prepared=True)[0]
-    layout = Layout(tmp_path, "s4")
-    for path in (layout.frame(video, 2), layout.flow(video, 3), layout.mask(video, 1)):
+    avsbench(tmp_path, "s4")
+    for path in (video[1].image, video[2].flow(), video[0].mask):
         path.write_bytes(png(50_000, 50_000))
-    layout.frame(video, 4).rename(layout.frame(video, 4).with_suffix(".jpg"))
+    video[3].image.rename(video[3].image.with_suffix(".jpg"))
     told = [str(problem) for problem in check(tmp_path, "s4", workers=1)]
     assert sum("has 50000×50000 pixels, not 64×64 as most frames." in line for line in told) == 3
     jpg = "-s4_train_0_4.png is missing: -s4_train_0_4.jpg is there, but AVSBench's loaders read PNG"
     assert sum(jpg in line for line in told) == 1
     assert len(told) == 4
     with pytest.raises(AvsegError, match=r"_4\.png does not exist: -s4_train_0_4\.jpg is there.*: convert it"):
-        load_clip(layout, video, (4,), InputConfig(image_size=64))
+        load_clip(video, (4,), InputConfig(image_size=64))
     with pytest.raises(AvsegError, match="50000×50000 pixels, not 64×64"):
-        load_clip(layout, video, (3,), InputConfig(image_size=64))
+        load_clip(video, (3,), InputConfig(image_size=64))
 
 
 ROWS = "name,start,category,split\na,0,dog_barking,train\nb,{start},{category},{split}\n"
@@ -114,11 +116,11 @@ def table(start: str = "0", category: str = "dog", split: str = "train") -> byte
     ids=["cp1252", "utf-16 without mark", "nul", "long name", "bell", "digits", "huge field", "empty"],
 )
 def test_a_csv_is_read_or_its_line_is_named(tmp_path: Path, data: bytes, message: str) -> None:
-    index = Layout(tmp_path, "s4").index
+    index = avsbench(tmp_path, "s4").index
     index.parent.mkdir()
     index.write_bytes(data)
     with pytest.raises(AvsegError, match=message) as told:
-        read_index(tmp_path, "s4")
+        read_videos(tmp_path, "s4")
     assert str(told.value).startswith(str(index))
     assert len(str(told.value)) < len(str(index)) + 250
 
@@ -136,11 +138,11 @@ def test_a_table_without_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
-    index = Layout(tmp_path, "s4").index
+    index = avsbench(tmp_path, "s4").index
     index.parent.mkdir()
     index.write_bytes(table("5" * 5000, "bébé").decode().encode(encoding))
-    videos = read_index(tmp_path, "s4")
-    assert [(video.category, video.start) for video in videos] == [("dog_barking", 0), ("bébé", 0)]
+    videos = read_videos(tmp_path, "s4")
+    assert [(video[0].category, video.start) for video in videos] == [("dog_barking", 0), ("bébé", 0)]
     (tmp_path / "few.txt").write_bytes("b\n".encode(encoding))
     assert read_label_subset(tmp_path / "few.txt", videos) == {"b"}
 
@@ -209,18 +211,18 @@ def test_no_validation_videos_are_told_before_anything_else(tmp_path: Path) -> N
     with pytest.raises(AvsegError, match="no videos of split 'val': training is validated on them, so write val in"):
         train(config)
     with pytest.raises(AvsegError, match=r"no videos of split 'val': .* write val in the column split"):
-        whole_videos(Layout(tmp_path, "s4"), "val")
-    write_index(tmp_path, "s4", [video for video in read_index(tmp_path, "s4") if video.split == "train"])
+        whole_videos(avsbench(tmp_path, "s4"), "val")
+    write_index(tmp_path, "s4", [video for video in read_videos(tmp_path, "s4") if video[0].split == "train"])
     with pytest.raises(AvsegError, match=r"no videos of split 'test': its videos are of train: choose"):
-        whole_videos(Layout(tmp_path, "s4"), "test")
+        whole_videos(avsbench(tmp_path, "s4"), "test")
 
 
 def test_a_message_is_one_line_whatever_a_file_says(tmp_path: Path) -> None:
-    index = Layout(tmp_path, "s4").index
+    index = avsbench(tmp_path, "s4").index
     index.parent.mkdir()
     index.write_bytes(table(split='"a\nb\x1b[2J\u202e"'))
     with pytest.raises(AvsegError) as told:
-        read_index(tmp_path, "s4")
+        read_videos(tmp_path, "s4")
     assert str(told.value).isprintable()
 
 

@@ -1,14 +1,12 @@
 """Batches that are made ahead in threads: in order, bounded, and without hiding what goes wrong."""
 
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 from torch.utils.data import Dataset
 
-from avseg.data.loader import AHEAD, ordered_loader
+from avseg.data.loader import AHEAD, OrderedLoader
 from avseg.errors import AvsegError
 
 
@@ -31,14 +29,14 @@ class Numbers(Dataset):
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_order_is_kept_and_a_loader_can_be_walked_again(workers: int) -> None:
-    loader = ordered_loader(Numbers(), range(4, 40, 3), workers, threads=True)
+    loader = OrderedLoader(Numbers(), range(4, 40, 3), workers)
     assert len(loader) == 12
     assert list(loader) == list(loader) == list(range(4, 40, 3))
 
 
 def test_it_runs_ahead_but_not_away() -> None:
     numbers = Numbers()
-    batches = iter(ordered_loader(numbers, range(100), 0))
+    batches = iter(OrderedLoader(numbers, range(100), 0))
     assert next(batches) == 0
     deadline = time.monotonic() + 10
     while len(numbers.asked) < AHEAD + 1 and time.monotonic() < deadline:
@@ -51,30 +49,9 @@ def test_it_runs_ahead_but_not_away() -> None:
     assert len(numbers.asked) <= AHEAD + 1, "nothing goes on once nobody wants it"
 
 
-@pytest.mark.parametrize(("workers", "threads"), [(0, False), (2, True), (2, False)])
-def test_an_error_arrives_in_its_place(workers: int, threads: bool) -> None:
-    batches = iter(ordered_loader(Numbers(faulty=3), range(10), workers, threads))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_arrives_in_its_place(workers: int) -> None:
+    batches = iter(OrderedLoader(Numbers(faulty=3), range(10), workers))
     assert [next(batches) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(AvsegError, match=r"^3 is faulty\.$"):
         next(batches)
-
-
-FORKED = """
-import cv2, numpy as np
-from torch.utils.data import Dataset
-from avseg.data.loader import ordered_loader
-
-class Blurred(Dataset):
-    def __getitem__(self, i):
-        picture = cv2.GaussianBlur(np.full((1200, 1200, 3), i, np.uint8), (31, 31), 5)
-        return int(picture[0, 0, 0]), cv2.getNumThreads()
-
-cv2.setNumThreads(4)
-Blurred()[0]  # OpenCV has threads now
-print(list(ordered_loader(Blurred(), range(6), 2)), cv2.getNumThreads())
-"""
-
-
-def test_worker_processes_start_although_opencv_has_threads() -> None:
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == f"{[[i, 1] for i in range(6)]} 4", done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avseg.data.avsbench import load_log_mel, save_log_mel
+from avseg.data.log_mel import load_log_mel, save_log_mel
 
 
 @pytest.fixture

@@ -8,20 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from avseg.data.items import load_item, training_items
-from helpers import make_avsbench, write_mp4, write_two_tones
+from helpers import load_clip, make_avsbench, write_mp4, write_two_tones
 
 from avseg.config import DataConfig, InputConfig
-from avseg.data.avsbench import (
-    DistantLayout,
-    Layout,
-    load_log_mel,
-    read_distant_index,
-    read_image,
-    read_sizes,
-)
+from avseg.data.avsbench import avsbench, distant_frames, read_frames
 from avseg.data.check import check
+from avseg.data.dataset import training_clips
+from avseg.data.lists import read_sizes
+from avseg.data.log_mel import load_log_mel
 from avseg.data.mine import MineReport, mine
+from avseg.data.pictures import read_image
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 
@@ -52,7 +48,7 @@ def like(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_avsbench(root, "ms3", {"train": 1, "test": 1})
     make_avsbench(root, "s4", {"train": 2})
     for subset, name in (("ms3", "-ms3_test_0"), ("s4", "s4_train_1")):
-        index = Layout(root, subset).index
+        index = avsbench(root, subset).index
         listed = {"ms3": "ms3_test_0x_36", "s4": "playing_violin_fiddle_1_6000_11000"}[subset]
         index.write_text(index.read_text().replace(name, listed))
         for path in sorted(root.rglob(f"{name}*"), key=lambda path: -len(path.parts)):
@@ -61,15 +57,15 @@ def like(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def keys(report: MineReport) -> list[str]:
-    return [frame.video.key for frame in report.frames]
+    return [frame.video[0].key for frame in report.frames]
 
 
 def pictures(out: Path) -> dict[str, bytes]:
     """The picture of each video, by its key."""
-    layout = DistantLayout(out / "MS3_Extend")
+    layout = distant_frames(out / "MS3_Extend")
     return {
         Path(frame.video).stem.rsplit("_", 1)[0]: layout.image(frame).read_bytes()
-        for frame in read_distant_index(layout.folder)
+        for frame in read_frames(distant_frames(layout.folder))
     }
 
 
@@ -95,7 +91,7 @@ def test_what_fits_is_taken_and_what_is_in_the_data_set_is_not(mined: tuple[Path
     assert "marching" not in taken
     assert "ms3_test" not in taken
     assert "fiddle_1" not in taken
-    categories = [frame.video.category for frame in report.frames]
+    categories = [frame.video[0].category for frame in report.frames]
     assert sorted(categories[:3]) == ["dog_barking", "helicopter", "playing_violin"], "they take turns"
     assert categories[3:7].count("dog_barking") == 2
     assert [frame.n for frame in report.frames] == [str(n) for n in range(1, 9)]
@@ -119,9 +115,9 @@ def test_the_list_can_be_given_to_others(
 def test_training_reads_it(mined: tuple[Path, MineReport], ms3: Path) -> None:
     out, _ = mined
     config = DataConfig(root=str(ms3), subset="ms3", distant_root=str(out / "MS3_Extend"))
-    _, items, _ = training_items(config, 1, True)
-    assert len(items) == 8
-    clip = load_item(items[0], InputConfig(image_size=64), "computed")
+    _, clips, _ = training_clips(config, 1, True)
+    assert len(clips) == 8
+    clip = load_clip(clips[0], (1,), InputConfig(image_size=64))
     assert clip.frames.shape == (1, 3, 64, 64)
     assert clip.flow.any()
     assert clip.masks is None
@@ -135,8 +131,8 @@ def test_check_and_prepare_accept_it(source: Path, like: Path, tmp_path: Path) -
     mine(source, root, root, count=3, workers=1)
     assert check(root, "ms3", workers=1) == []
     assert prepare(root, "ms3", workers=1).written == {}
-    layout = DistantLayout(root / "MS3_Extend")
-    frames = read_distant_index(layout.folder)
+    layout = distant_frames(root / "MS3_Extend")
+    frames = read_frames(distant_frames(layout.folder))
     for frame in frames:
         layout.image(frame).unlink()
     with pytest.raises(AvsegError, match=r"none of the 3 videos that .*index\.csv lists .*: put them, or a link"):
@@ -149,9 +145,9 @@ def test_check_and_prepare_accept_it(source: Path, like: Path, tmp_path: Path) -
 def test_a_source_beside_it_is_listed_where_it_lies(source: Path, like: Path, tmp_path: Path) -> None:
     shutil.copytree(source, tmp_path / "sounds")
     mine(tmp_path / "sounds", like, tmp_path, workers=1)
-    layout = DistantLayout(tmp_path / "MS3_Extend")
-    frames = read_distant_index(layout.folder)
-    assert all(layout.raw_video(frame).is_file() for frame in frames)
+    layout = distant_frames(tmp_path / "MS3_Extend")
+    frames = read_frames(distant_frames(layout.folder))
+    assert all(frame[0].raw.is_file() for frame in frames)
     assert any(frame.video.startswith("sounds/more/") for frame in frames)
 
 
@@ -160,7 +156,7 @@ def test_smaller_counts_lie_within_larger_ones(source: Path, like: Path, tmp_pat
     for count in (5, 2):
         report = mine(source, like, tmp_path, count=count, workers=1)
         assert keys(report) == whole[:count]
-        assert len(read_distant_index(tmp_path / "MS3_Extend")) == count
+        assert len(read_frames(distant_frames(tmp_path / "MS3_Extend"))) == count
         assert report.written == {}, "what is finished is kept"
     orders = {tuple(keys(mine(source, like, tmp_path, seed=seed, workers=1))) for seed in range(4)}
     assert len(orders) > 1
@@ -171,9 +167,13 @@ def test_a_choice_does_not_depend_on_what_else_is_there(source: Path, like: Path
     """Of two copies, one with fewer videos, the same are taken as far as they are there."""
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
-    whole = [f.video for f in mine(copy, like, tmp_path / "a", workers=1).frames if f.video.category == "dog_barking"]
+    whole = [
+        f.video for f in mine(copy, like, tmp_path / "a", workers=1).frames if f.video[0].category == "dog_barking"
+    ]
     whole[1].path.unlink()
-    fewer = [f.video for f in mine(copy, like, tmp_path / "b", workers=1).frames if f.video.category == "dog_barking"]
+    fewer = [
+        f.video for f in mine(copy, like, tmp_path / "b", workers=1).frames if f.video[0].category == "dog_barking"
+    ]
     assert fewer == [whole[0], *whole[2:]]
 
 
@@ -192,19 +192,19 @@ def test_the_middle_with_its_own_sound(source: Path, like: Path, tmp_path: Path)
     write_two_tones(tmp_path / "v" / "two_1.mp4")
     (tmp_path / "v" / "l.csv").write_text("two,1,helicopter,train\n")
     (frame,) = mine(tmp_path / "v", like, tmp_path, workers=1).frames
-    layout = DistantLayout(tmp_path / "MS3_Extend")
-    (listed,) = read_distant_index(layout.folder)
+    layout = distant_frames(tmp_path / "MS3_Extend")
+    (listed,) = read_frames(distant_frames(layout.folder))
     assert listed.name == frame.n
-    log_mel = load_log_mel(layout.log_mel(listed))
+    log_mel = load_log_mel(listed[0].log_mel)
     assert log_mel.shape == (1, 1, 96, 64)
     loudest = log_mel[0, 0].argmax(dim=1)
     assert loudest[:90].float().mean() < 20 < loudest[-2:].float().mean()
     # What `prepare` makes of the same video.
     make_avsbench(tmp_path / "other", "ms3", {"train": 1}, distant=1)
-    other = DistantLayout(tmp_path / "other" / "MS3_Extend")
-    shutil.copy(tmp_path / "v" / "two_1.mp4", other.raw_video(read_distant_index(other.folder)[0]))
+    other = distant_frames(tmp_path / "other" / "MS3_Extend")
+    shutil.copy(tmp_path / "v" / "two_1.mp4", other.raw_video(read_frames(distant_frames(other.folder))[0]))
     prepare(tmp_path / "other", "ms3", workers=1)
-    (same,) = read_distant_index(other.folder)
+    (same,) = read_frames(distant_frames(other.folder))
     assert torch.equal(log_mel, load_log_mel(other.log_mel(same)))
     assert layout.image(listed).read_bytes() == other.image(same).read_bytes()
     assert layout.flow(listed).read_bytes() == other.flow(same).read_bytes()
@@ -216,18 +216,18 @@ def test_broken_videos_are_replaced_by_others_of_their_category(source: Path, li
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
     order = [frame.video for frame in mine(copy, like, tmp_path / "whole", workers=1).frames]
-    dogs = [video for video in order if video.category == "dog_barking"]
+    dogs = [video for video in order if video[0].category == "dog_barking"]
     dogs[0].path.write_bytes(dogs[0].path.read_bytes()[:900])
     write_mp4(dogs[1].path, seconds=2, sound=0)
     report = mine(copy, like, tmp_path / "out", count=3, workers=1)
     taken = [frame.video for frame in report.frames]
-    assert [video.category for video in taken] == [video.category for video in order[:3]]
+    assert [video[0].category for video in taken] == [video[0].category for video in order[:3]]
     assert dogs[2] in taken
     assert [key for key, _ in report.failures] == [dogs[0].key, dogs[1].key]
     assert "sound" in report.failures[1][1]
-    layout = DistantLayout(tmp_path / "out" / "MS3_Extend")
+    layout = distant_frames(tmp_path / "out" / "MS3_Extend")
     assert len(list((layout.folder / "images").iterdir())) == 3, "no picture of the silent one is left"
-    assert len(read_distant_index(layout.folder)) == 3
+    assert len(read_frames(distant_frames(layout.folder))) == 3
     assert len(mine(copy, like, tmp_path / "out", workers=1).frames) == 6
     for video in order:
         video.path.write_bytes(b"nothing")
@@ -246,7 +246,7 @@ def test_a_killed_run_is_continued(source: Path, like: Path, mined: tuple[Path, 
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    layout = DistantLayout(out / "MS3_Extend")
+    layout = distant_frames(out / "MS3_Extend")
     try:
         while len(list((layout.folder / "flow").glob("[!.]*.png"))) < 2:
             assert process.poll() is None, "it ended before it could be killed"
@@ -300,6 +300,6 @@ def test_other_sizes_other_runs_and_nothing_to_take(source: Path, like: Path, tm
 def test_a_table_of_one_s_own(source: Path, like: Path, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("label,category\npeople marching,marching\n")
     report = mine(source, like, tmp_path, mapping=tmp_path / "m.csv", workers=1)
-    own = {frame.video.category for frame in report.frames}
+    own = {frame.video[0].category for frame in report.frames}
     assert "marching" in own
     assert own == {"marching", "dog_barking", "helicopter"}, "names of S4's categories stay labels"

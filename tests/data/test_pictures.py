@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avseg.data.avsbench import Fit, read_image, read_mask, write_image, write_mask
+from avseg.data.pictures import Fit, read_image, read_mask, write_image, write_mask
 from avseg.errors import AvsegError
 
 

@@ -11,20 +11,14 @@ import avseg.data.jobs as jobs_module
 import numpy as np
 import pytest
 import torch
-from helpers import disc_at, disc_mask, make_avsbench, write_mp4, write_two_tones
+from helpers import disc_at, disc_mask, make_avsbench, read_videos, write_mp4, write_two_tones
 from PIL import Image
 
-from avseg.data.avsbench import (
-    DistantLayout,
-    Layout,
-    load_log_mel,
-    read_distant_index,
-    read_image,
-    read_index,
-    read_sizes,
-    write_mask,
-)
+from avseg.data.avsbench import avsbench, distant_frames, read_frames
 from avseg.data.check import check
+from avseg.data.lists import read_sizes
+from avseg.data.log_mel import load_log_mel
+from avseg.data.pictures import read_image, write_mask
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 from avseg.media.audio import log_mel_examples, read_wav
@@ -45,40 +39,40 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_everything_is_made_and_right(s4: Path) -> None:
     assert check(s4, "s4", workers=1) == []
-    layout = Layout(s4, "s4")
-    for number, video in enumerate(read_index(s4, "s4")):
-        wave, rate = read_wav(layout.wav(video))
+    layout = avsbench(s4, "s4")
+    for number, video in enumerate(read_videos(s4, "s4")):
+        wave, rate = read_wav(video[0].path("wav"))
         assert rate == 16000
         assert len(wave) / rate == pytest.approx(5, abs=0.1)
-        assert torch.equal(load_log_mel(layout.log_mel(video)), torch.from_numpy(log_mel_examples(wave)))
+        assert torch.equal(load_log_mel(video[0].log_mel), torch.from_numpy(log_mel_examples(wave)))
         for k in range(1, 6):
-            image = read_image(layout.frame(video, k)).astype(int)
+            image = read_image(video[k - 1].image).astype(int)
             disc = disc_mask(k, number, 64)
             assert image[disc].mean() > image[~disc].mean() + 40, "the frame of another moment, or another video"
-    assert read_sizes(layout.video_sizes) == {video.name: (64, 64) for video in read_index(s4, "s4")}
+    assert read_sizes(layout.video_sizes) == {video[0].video: (64, 64) for video in read_videos(s4, "s4")}
 
 
 def test_frames_are_rgb(s4: Path) -> None:
     """The disc's colour survives the way mp4 -> PNG -> array without red and blue being swapped."""
-    layout = Layout(s4, "s4")
-    for number, video in enumerate(read_index(s4, "s4")):
+    avsbench(s4, "s4")
+    for number, video in enumerate(read_videos(s4, "s4")):
         rng = np.random.default_rng(number)
         rng.integers(20, 110, (8, 8, 3), dtype=np.uint8)
         colour = rng.integers(160, 256, 3)
-        inside = np.asarray(Image.open(layout.frame(video, 3)))[disc_mask(3, number, 64)]
+        inside = np.asarray(Image.open(video[2].image))[disc_mask(3, number, 64)]
         assert np.abs(np.median(inside, axis=0) - colour).max() < 12
 
 
 def test_only_what_is_missing_is_made(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    layout, video = Layout(root, "s4"), read_index(root, "s4")[1]
+    layout, video = avsbench(root, "s4"), read_videos(root, "s4")[1]
     before = contents(root)
-    removed = [layout.frame(video, 2), layout.flow(video, 5), layout.log_mel(video)]
+    removed = [video[1].image, video[4].flow(), video[0].log_mel]
     for path in removed:
         path.unlink()
-    layout.flow(video, 4).write_bytes(b"")
-    stamps = {path: path.stat().st_mtime_ns for path in layout.data.rglob("*.*") if path.is_file()}
+    video[3].flow().write_bytes(b"")
+    stamps = {path: path.stat().st_mtime_ns for path in layout.folder / "s4_data".rglob("*.*") if path.is_file()}
     seen: list[tuple[int, int]] = []
     report = prepare(root, "s4", workers=1, progress=lambda done, total: seen.append((done, total)))
     assert report.written == {"frames": 1, "flow": 2, "log_mel": 1}
@@ -87,7 +81,7 @@ def test_only_what_is_missing_is_made(s4: Path, tmp_path: Path) -> None:
     assert seen == [(0, 1), (1, 1)]
     assert contents(root) == before
     touched = {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
-    assert touched == {layout.flow(video, 4)}
+    assert touched == {video[3].flow()}
     assert prepare(root, "s4", workers=1).written == {}
 
 
@@ -104,10 +98,10 @@ def test_worker_processes_make_the_same(s4: Path, tmp_path: Path) -> None:
 def test_a_killed_run_leaves_whole_files_and_is_continued(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    layout = Layout(root, "s4")
+    layout = avsbench(root, "s4")
     wanted = contents(root)
     for kind in ("visual_frames", "flow", "audio_wav", "audio_log_mel"):
-        shutil.rmtree(layout.data / kind)
+        shutil.rmtree(layout.folder / "s4_data" / kind)
     layout.video_sizes.unlink()
     script = tmp_path / "run.py"
     script.write_text(
@@ -121,7 +115,7 @@ def test_a_killed_run_leaves_whole_files_and_is_continued(s4: Path, tmp_path: Pa
         env={**os.environ, "PYTHONPATH": repository},
     )
     try:
-        while len(list((layout.data / "flow").rglob("[!.]*.png"))) < 7:
+        while len(list((layout.folder / "s4_data" / "flow").rglob("[!.]*.png"))) < 7:
             assert process.poll() is None, "it ended before it could be killed"
             time.sleep(0.002)
         os.kill(process.pid, signal.SIGKILL)
@@ -136,7 +130,7 @@ def test_a_killed_run_leaves_whole_files_and_is_continued(s4: Path, tmp_path: Pa
     partly = {name: data for name, data in contents(root).items() if not Path(name).name.startswith(".tmp-")}
     assert 0 < len(partly) < len(wanted)
     assert all(wanted[name] == data for name, data in partly.items()), "a half file under a real name"
-    (layout.data / "flow" / "train" / ".tmp-left.png").write_bytes(b"half")
+    (layout.folder / "s4_data" / "flow" / "train" / ".tmp-left.png").write_bytes(b"half")
 
     report = prepare(root, "s4", workers=1)
     assert report.failures == []
@@ -157,7 +151,7 @@ def _alive(group: int) -> bool:
 def test_two_runs_at_once_are_refused(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    Layout(root, "s4").flow(read_index(root, "s4")[0], 1).unlink()
+    avsbench(root, "s4").flow(read_videos(root, "s4")[0], 1).unlink()
 
     def again(done: int, total: int) -> None:
         if done == 1:
@@ -169,8 +163,8 @@ def test_two_runs_at_once_are_refused(s4: Path, tmp_path: Path) -> None:
 
 def test_faulty_videos_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 5, "val": 1}, settings={"s4_train_1": {"sound": 0}})
-    layout = Layout(tmp_path, "s4")
-    raw = {video.name: layout.raw_video(video) for video in index}
+    avsbench(tmp_path, "s4")
+    raw = {video[0].video: video[0].raw for video in index}
     raw["s4_train_2"].write_bytes(raw["s4_train_2"].read_bytes()[:1500])
     raw["s4_train_3"].write_text("this is no video")
     raw["s4_train_4"].unlink()
@@ -183,14 +177,14 @@ def test_faulty_videos_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None
     assert "sound" in reasons["s4_train_1"]
     assert "does not exist" in reasons["s4_train_4"]
     assert len(report.failures) == 4, "each once"
-    whole = [video for video in index if video.name not in reasons]
-    assert all(layout.log_mel(video).is_file() and layout.flow(video, 5).is_file() for video in whole)
+    whole = [video for video in index if video[0].video not in reasons]
+    assert all(video[0].log_mel.is_file() and video[4].flow().is_file() for video in whole)
     silent = index[1]
-    assert layout.frame(silent, 5).is_file(), "pictures of a silent video are made all the same"
-    assert not layout.log_mel(silent).exists()
+    assert silent[4].image.is_file(), "pictures of a silent video are made all the same"
+    assert not silent[0].log_mel.exists()
     faulty = {problem.path for problem in check(tmp_path, "s4", workers=1)}
-    assert layout.log_mel(silent) in faulty
-    assert not any(video.name in str(path) for path in faulty for video in whole)
+    assert silent[0].log_mel in faulty
+    assert not any(video[0].video in str(path) for path in faulty for video in whole)
 
 
 def test_short_sound_and_a_single_frame_are_notes(tmp_path: Path) -> None:
@@ -201,13 +195,13 @@ def test_short_sound_and_a_single_frame_are_notes(tmp_path: Path) -> None:
     notes = dict(report.notes)
     assert "its last log-mel example is repeated" in notes["-s4_train_0"]
     assert "single frame" in notes["s4_train_1"]
-    layout = Layout(tmp_path, "s4")
-    examples = load_log_mel(layout.log_mel(index[0]))
+    avsbench(tmp_path, "s4")
+    examples = load_log_mel(index[0][0].log_mel)
     assert examples.shape == (5, 1, 96, 64)
     assert torch.equal(examples[2], examples[4])
     assert not torch.equal(examples[0], examples[2])
-    assert all(not read_flow_png(layout.flow(index[1], k)).any() for k in range(1, 6))
-    short = [layout.frame(index[2], k).read_bytes() for k in range(1, 6)]
+    assert all(not read_flow_png(index[1][k - 1].flow()).any() for k in range(1, 6))
+    short = [index[2][k - 1].image.read_bytes() for k in range(1, 6)]
     assert short[2] == short[3] == short[4], "past the end, the last frame"
     assert short[1] == short[2], "the second frame, at 1.9375 s, is the last of 16"
     assert short[0] != short[1]
@@ -217,26 +211,28 @@ def test_short_sound_and_a_single_frame_are_notes(tmp_path: Path) -> None:
 def test_frames_and_sound_as_distributed_are_kept(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    layout, videos = Layout(root, "s4"), read_index(root, "s4")
-    shutil.rmtree(layout.data / "flow")
+    layout, videos = avsbench(root, "s4"), read_videos(root, "s4")
+    shutil.rmtree(layout.folder / "s4_data" / "flow")
     layout.video_sizes.unlink()
-    kept = {p: p.stat().st_mtime_ns for p in layout.data.rglob("*") if p.suffix in (".png", ".wav", ".pkl")}
+    kept = {
+        p: p.stat().st_mtime_ns for p in layout.folder / "s4_data".rglob("*") if p.suffix in (".png", ".wav", ".pkl")
+    }
     report = prepare(root, "s4", workers=1)
     assert report.written == {"flow": 50}
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
     assert len(read_sizes(layout.video_sizes)) == 10
-    shutil.rmtree(layout.data / "raw_videos")
+    shutil.rmtree(layout.folder / "s4_data" / "raw_videos")
     assert prepare(root, "s4", workers=1).failures == [], "all is there: the raw videos are not needed"
-    layout.log_mel(videos[0]).unlink()
+    videos[0][0].log_mel.unlink()
     assert prepare(root, "s4", workers=1).written == {"log_mel": 1}, "from the stored sound"
-    shutil.rmtree(layout.data / "flow")
+    shutil.rmtree(layout.folder / "s4_data" / "flow")
     with pytest.raises(AvsegError, match=r"raw_videos.*optical flow.*--data\.flow published"):
         prepare(root, "s4", workers=1)
 
 
 def test_no_raw_videos_at_all(tmp_path: Path) -> None:
     make_avsbench(tmp_path, "s4", {"train": 2})
-    shutil.rmtree(Layout(tmp_path, "s4").data / "raw_videos")
+    shutil.rmtree(avsbench(tmp_path, "s4").data / "raw_videos")
     with pytest.raises(AvsegError, match=r"raw_videos holds none of the 2 videos that s4_meta_data\.csv lists"):
         prepare(tmp_path, "s4")
     with pytest.raises(AvsegError, match=r"ms3_meta_data\.csv does not exist"):
@@ -245,37 +241,37 @@ def test_no_raw_videos_at_all(tmp_path: Path) -> None:
 
 def test_sizes_that_contradict_what_is_there(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 1}, size=64)
-    layout = Layout(tmp_path, "s4")
+    avsbench(tmp_path, "s4")
     with pytest.raises(AvsegError, match="masks of 64×64 pixels, not 96×96"):
         prepare(tmp_path, "s4", size=96, workers=1)
     prepare(tmp_path, "s4", workers=1)
-    assert read_image(layout.frame(index[0], 1)).shape == (64, 64, 3), "the masks' size without being asked"
-    write_mask(layout.mask(index[0], 1), np.ones((96, 96), dtype=bool))
+    assert read_image(index[0][0].image).shape == (64, 64, 3), "the masks' size without being asked"
+    write_mask(index[0][0].mask, np.ones((96, 96), dtype=bool))
     with pytest.raises(AvsegError, match=r"frames of 64×64 pixels, not 96×96.*--overwrite"):
         prepare(tmp_path, "s4", size=96, workers=1)
     prepare(tmp_path, "s4", size=96, workers=1, overwrite=True)
-    assert read_flow_png(layout.flow(index[0], 1)).shape == (2, 96, 96)
+    assert read_flow_png(index[0][0].flow()).shape == (2, 96, 96)
     assert check(tmp_path, "s4", workers=1) == []
 
 
 def test_the_video_s_own_aspect_is_kept_for_letterbox(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 1})
-    layout = Layout(tmp_path, "s4")
-    write_mp4(layout.raw_video(index[0]), size=(128, 72))
+    layout = avsbench(tmp_path, "s4")
+    write_mp4(index[0][0].raw, size=(128, 72))
     prepare(tmp_path, "s4", workers=1)
     assert read_sizes(layout.video_sizes) == {index[0].name: (128, 72)}
-    assert read_image(layout.frame(index[0], 1)).shape == (64, 64, 3)
+    assert read_image(index[0][0].image).shape == (64, 64, 3)
 
 
 def test_dis_flow(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 1}, prepared=True)
-    layout = Layout(tmp_path, "s4")
-    before = {path: path.read_bytes() for path in layout.data.rglob("*.*") if path.is_file()}
+    layout = avsbench(tmp_path, "s4")
+    before = {path: path.read_bytes() for path in layout.folder / "s4_data".rglob("*.*") if path.is_file()}
     assert prepare(tmp_path, "s4", workers=1, flow_method="dis").written == {"flow": 5}
-    dis = layout.flow(index[0], 1, "dis")
-    assert dis.relative_to(layout.data).parts[:2] == ("flow_dis", "train")
+    dis = index[0][0].flow("dis")
+    assert dis.relative_to(layout.folder / "s4_data").parts[:2] == ("flow_dis", "train")
     assert read_flow_png(dis).any()
-    assert not np.array_equal(read_flow_png(dis), read_flow_png(layout.flow(index[0], 1)))
+    assert not np.array_equal(read_flow_png(dis), read_flow_png(index[0][0].flow()))
     assert {path: path.read_bytes() for path in before} == before, "Farnebäck's is as it was"
     assert not prepare(tmp_path, "s4", workers=1, flow_method="dis").written
 
@@ -283,14 +279,14 @@ def test_dis_flow(tmp_path: Path) -> None:
 def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> None:
     """The second half of the sound is another tone: the example at 1.5 s hears both, the first second's only one."""
     make_avsbench(tmp_path, "ms3", {"train": 1}, distant=2)
-    layout = DistantLayout(tmp_path / "MS3_Extend")
-    frames = read_distant_index(layout.folder)
-    write_two_tones(layout.raw_video(frames[0]))
+    layout = distant_frames(tmp_path / "MS3_Extend")
+    frames = read_frames(distant_frames(layout.folder))
+    write_two_tones(frames[0][0].raw)
     report = prepare(tmp_path, "ms3", workers=1)
     assert report.failures == []
     assert report.videos == 3
     assert check(tmp_path, "ms3", workers=1) == []
-    log_mel = load_log_mel(layout.log_mel(frames[0]))
+    log_mel = load_log_mel(frames[0][0].log_mel)
     assert log_mel.shape == (1, 1, 96, 64)
     loudest = log_mel[0, 0].argmax(dim=1)
     assert loudest[:90].float().mean() < 20 < loudest[-2:].float().mean()
@@ -301,9 +297,9 @@ def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> Non
     assert bright == pytest.approx([down, across], abs=1.5), "the disc where it is after half of three seconds"
     assert read_flow_png(layout.flow(frames[0])).shape == (2, 64, 64)
     assert prepare(tmp_path, "ms3", workers=1, flow_method="dis").written == {"flow": 5 + 2}
-    assert read_flow_png(layout.flow(frames[0], "dis")).shape == (2, 64, 64)
+    assert read_flow_png(frames[0]["dis" - 1].flow()).shape == (2, 64, 64)
     assert set(read_sizes(layout.video_sizes)) == {"1", "2"}
-    layout.raw_video(frames[1]).write_bytes(b"broken")
+    frames[1][0].raw.write_bytes(b"broken")
     layout.image(frames[1]).unlink()
     assert [name for name, _ in prepare(tmp_path, "ms3", workers=1).failures] == ["MS3_Extend/2"]
 
@@ -322,6 +318,6 @@ def test_nowhere_to_write_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(jobs_module, "write_wav", full)
     with pytest.raises(AvsegError, match=r"No space left on device\): make room"):
         prepare(tmp_path, "s4", workers=1)
-    assert Layout(tmp_path, "s4").frame(index[0], 5).is_file(), "what is made already is kept"
+    assert index[0][4].image.is_file(), "what is made already is kept"
     monkeypatch.setattr(jobs_module, "write_wav", real)
     assert prepare(tmp_path, "s4", workers=1).kept == 10

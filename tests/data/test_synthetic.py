@@ -9,14 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from avseg.data.layout import Layout, Video, labelled_frames
+from helpers import read_videos
 
-from avseg.data.avsbench import read_index
+from avseg.data.avsbench import avsbench
 from avseg.data.synthetic import load_objects, make_knobs, read_benchmark, read_scenes, write_benchmark
 from avseg.data.synthetic.baselines import baselines, jaccard, motion_energy
 from avseg.data.synthetic.paint import Painter
 from avseg.data.synthetic.scene import hold_out, plan_scene
-from avseg.data.synthetic.write import scene_video, true_mask, video_file
+from avseg.data.synthetic.write import mask_file, scene_frames, true_mask, video_file
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
 from avseg.media.video import probe, read_frames
@@ -49,44 +49,44 @@ def ms3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_s4_has_avsbenchs_layout(s4: Path) -> None:
-    layout = Layout(s4, "s4")
-    videos = read_index(s4, "s4")
-    assert [v.split for v in videos] == ["train"] * 3 + ["val"] + ["test"] * 2
+    avsbench(s4, "s4")
+    videos = read_videos(s4, "s4")
+    assert [v[0].split for v in videos] == ["train"] * 3 + ["val"] + ["test"] * 2
     with open(s4 / "Single-source" / "s4_meta_data.csv", newline="") as file:
         assert next(csv.reader(file)) == ["name", "start", "category", "split"]
     for video in videos:
-        info = probe(layout.raw_video(video))
+        info = probe(video[0].raw)
         assert (info.width, info.height) == (64, 64)
         assert info.has_audio
         assert info.fps == pytest.approx(25)
         assert info.duration == pytest.approx(5, abs=0.05)
-        assert len(video.name) == 11
-        for k in labelled_frames(video):
-            mask = read_png(layout.mask(video, k))
+        assert len(video[0].video) == 11
+        for frame in (frame for frame in video if frame.labelled):
+            mask = read_png(frame.mask)
             assert mask.shape == (64, 64)
             assert set(np.unique(mask)) == {0, 255}
 
 
 def test_the_hidden_truth_is_not_published(s4: Path) -> None:
-    layout = Layout(s4, "s4")
-    for video in read_index(s4, "s4"):
-        hidden = [k for k in range(1, 6) if layout.hidden_mask(video, k).exists()]
-        assert hidden == ([2, 3, 4, 5] if video.split == "train" else [])
-        published = sorted(p.name for p in layout.mask(video, 1).parent.iterdir())
-        assert published == [f"{video.name}_{k}.png" for k in labelled_frames(video)]
+    avsbench(s4, "s4")
+    for video in read_videos(s4, "s4"):
+        hidden = [k for k in range(1, 6) if video[k - 1].hidden_mask.exists()]
+        assert hidden == ([2, 3, 4, 5] if video[0].split == "train" else [])
+        published = sorted(p.name for p in video[0].mask.parent.iterdir())
+        assert published == [frame.mask.name for frame in video if frame.labelled]
 
 
 def test_masks_say_where_the_sounding_object_is_visible(s4: Path) -> None:
-    layout = Layout(s4, "s4")
+    avsbench(s4, "s4")
     for record in read_scenes(s4, "s4"):
-        video = scene_video(record)
+        video = scene_frames(s4, record)
         sounding = [o["object"] for o in record["objects"] if all(o["sounding"])]
         assert len(sounding) == 1
         assert len({o["category"] for o in record["objects"]}) == len(record["objects"])
-        assert record["objects"][sounding[0] - 1]["category"] == video.category
+        assert record["objects"][sounding[0] - 1]["category"] == video[0].category
         for k in range(1, 6):
-            seen = read_png(layout.hidden_object(video, k))
-            path = layout.mask(video, k) if k in labelled_frames(video) else layout.hidden_mask(video, k)
+            seen = read_png(video[k - 1].path("hidden_object"))
+            path = mask_file(video[k - 1])
             assert np.array_equal(read_png(path) > 0, seen == sounding[0])
             assert (seen == sounding[0]).mean() == pytest.approx(
                 record["objects"][sounding[0] - 1]["visible"][k - 1], abs=1e-3
@@ -100,7 +100,7 @@ def test_the_video_shows_the_masks_moment(tmp_path: Path) -> None:
     objects = load_objects(None, knobs.categories)
     scene = plan_scene(objects, hold_out(objects, knobs, 0), knobs, "s4", "train", 0, 0)
     painter = Painter(scene, knobs, objects.clutter)
-    path = Layout(tmp_path, "s4").raw_video(Video(scene.name, scene.category, "train", "s4"))
+    path = read_videos(tmp_path, "s4")[0][0].raw
     for picture, frame in zip(read_frames(path, [15 / 16, 2 + 15 / 16]), (23, 73), strict=True):
         near = range(frame - 3, frame + 4)
         errors = {i: float(np.abs(painter.frame(i).astype(float) - picture).mean()) for i in near}
@@ -134,7 +134,7 @@ def test_files_are_the_same_for_any_number_of_workers(s4: Path, tmp_path: Path) 
 def test_another_seed_gives_other_scenes(s4: Path, tmp_path: Path) -> None:
     info = write_benchmark(tmp_path / "b", "s4", videos=1, seed=1, workers=1, **TINY)
     assert info.hash != read_benchmark(s4, "s4").hash
-    assert {v.name for v in read_index(tmp_path / "b", "s4")}.isdisjoint(v.name for v in read_index(s4, "s4"))
+    assert {v[0].video for v in read_videos(tmp_path / "b", "s4")}.isdisjoint(v.name for v in read_videos(s4, "s4"))
 
 
 def test_what_was_stopped_goes_on_where_it_was(s4: Path, tmp_path: Path) -> None:
@@ -205,23 +205,23 @@ def test_benchmark_json_tells_what_it_is(s4: Path) -> None:
 
 
 def test_ms3_has_its_own_layout_with_changing_sources(ms3: Path) -> None:
-    layout = Layout(ms3, "ms3")
-    videos = read_index(ms3, "ms3")
-    assert [v.split for v in videos] == ["train", "val", "test"]
+    avsbench(ms3, "ms3")
+    videos = read_videos(ms3, "ms3")
+    assert [v[0].split for v in videos] == ["train", "val", "test"]
     records = {r["name"]: r for r in read_scenes(ms3, "ms3")}
     for video in videos:
-        assert layout.raw_video(video) == ms3 / "Multi-sources" / "ms3_data" / "raw_videos" / f"{video.name}.mp4"
-        assert layout.raw_video(video).is_file()
-        things = records[video.name]["objects"]
+        assert video[0].raw == ms3 / "Multi-sources" / "ms3_data" / "raw_videos" / f"{video[0].video}.mp4"
+        assert video[0].raw.is_file()
+        things = records[video[0].video]["objects"]
         for k in range(1, 6):
-            seen = read_png(layout.hidden_object(video, k))
+            seen = read_png(video[k - 1].path("hidden_object"))
             loud = [o["object"] for o in things if o["sounding"][k - 1]]
-            assert np.array_equal(read_png(layout.mask(video, k)) > 0, np.isin(seen, loud))
+            assert np.array_equal(read_png(video[k - 1].mask) > 0, np.isin(seen, loud))
         assert len({tuple(o["sounding"][k] for o in things) for k in range(5)}) > 1
 
 
 def test_distant_videos_come_in_vggsounds_form(ms3: Path) -> None:
-    layout = Layout(ms3, "ms3")
+    avsbench(ms3, "ms3")
     distant = [r for r in read_scenes(ms3, "ms3") if r["split"] == "distant"]
     rows = list(csv.reader((ms3 / "VGGSound" / "vggsound.csv").read_text().splitlines()))
     assert [row[0] for row in rows] == [r["name"] for r in distant]
@@ -229,17 +229,17 @@ def test_distant_videos_come_in_vggsounds_form(ms3: Path) -> None:
     for number, (record, row) in enumerate(zip(distant, index, strict=True)):
         assert row == {"n": str(number), "video": f"VGGSound/{record['name']}_000000.mp4"}
         assert probe(ms3 / row["video"]).has_audio
-        video = scene_video(record)
-        assert video_file(layout, video) == ms3 / row["video"]
-        assert layout.hidden_mask(video, 1).is_file()
-        assert not layout.mask(video, 1).exists()
-    assert not {r["name"] for r in distant} & {v.name for v in read_index(ms3, "ms3")}
+        video = scene_frames(ms3, record)
+        assert video_file(video[0]) == ms3 / row["video"]
+        assert video[0].hidden_mask.is_file()
+        assert not video[0].mask.exists()
+    assert not {r["name"] for r in distant} & {v[0].video for v in read_videos(ms3, "ms3")}
 
 
 def test_the_sound_in_the_file_is_the_scenes(s4: Path) -> None:
     for record in read_scenes(s4, "s4")[:3]:
-        layout = Layout(s4, "s4")
-        sound = load_audio(layout.raw_video(scene_video(record)))
+        layout = avsbench(s4, "s4")
+        sound = load_audio(layout.raw_video(scene_frames(record)))
         seconds = sound[: 5 * 16000].reshape(5, 16000)
         assert (20 * np.log10(np.sqrt((seconds**2).mean(1))) > -40).all()
 

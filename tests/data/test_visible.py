@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from avseg.data.datamodule import TrainingData, training_data
-from avseg.data.store import open_store
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 from torch import Generator
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, PerturbConfig, UFEConfig
 from avseg.data import perturb
-from avseg.data.avsbench import read_index, write_label_subset
+from avseg.data.cache import open_cache
 from avseg.data.clip import Batch
+from avseg.data.lists import write_label_subset
+from avseg.data.loader import TrainingData, training_data
 from avseg.models.objectives import dice_loss, masked_bce
 from avseg.training.consistency import consistency
 
@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def batches(root: Path, tmp_path: Path, length: int, resize: str, store: bool) -> list[Batch]:
     """One epoch's labelled and distant batches of T = ``length`` after burn-in; of one video no label is used."""
-    names = [video.name for video in read_index(root, "s4") if video.split == "train"]
+    names = [video[0].video for video in read_videos(root, "s4") if video[0].split == "train"]
     write_label_subset(tmp_path / "few.txt", names[:2])
     config = Config(
         data=DataConfig(root=str(root), workers=0, labelled=str(tmp_path / "few.txt")),
@@ -43,7 +43,7 @@ def batches(root: Path, tmp_path: Path, length: int, resize: str, store: bool) -
     )
     data: TrainingData = training_data(config)
     if store:
-        data = data.with_store(open_store(data.stills, config.model.inputs, data.flow, str(tmp_path / "store")))
+        data = data.with_cache(open_cache(data.frames, config.model.inputs, data.flow, str(tmp_path / "store")))
     loaded = [half for batch in data.loader(data.burn_in_steps) for half in (batch.labelled, batch.distant)]
     return [half for half in loaded if half is not None]
 

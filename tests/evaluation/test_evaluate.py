@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avseg.data.datamodule import evaluation_clips
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 from rich.console import Console
 from torch import Tensor, nn
 from toy_models import save_tiny, toy
 
 from avseg.cli import main
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
-from avseg.data.avsbench import Layout, read_index, read_mask
-from avseg.data.clip import Clip, LabelledBatch, collate
+from avseg.data.avsbench import avsbench
+from avseg.data.clip import LabelledBatch
+from avseg.data.loader import evaluation_clips
+from avseg.data.pictures import read_mask
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import compare
 from avseg.evaluation.diagnostics import diagnose, read_scenes
@@ -68,18 +69,18 @@ def clips(count: int = 4, frames: int = 5) -> Iterator[LabelledBatch]:
         pictures[0] //= 2
         masks = torch.rand(frames, 1, 32, 32, generator=generator) < 0.3
         masks[1] = False
-        clip = Clip(
-            frames=pictures,
-            flow=torch.zeros(frames, 2, 32, 32, dtype=torch.float16),
-            log_mel=torch.randn(frames, 1, 96, 64, generator=generator),
-            masks=masks,
-            inside=torch.ones_like(masks),
-            valid=torch.ones_like(masks),
-            name=f"-video_{i}",
-            category=("dog_barking", "playing_violin")[i % 2],
-            times=torch.arange(frames, dtype=torch.float64),
+        clip = LabelledBatch(
+            frames=pictures[None],
+            flow=torch.zeros(1, frames, 2, 32, 32, dtype=torch.float16),
+            log_mel=torch.randn(frames, 1, 96, 64, generator=generator)[None],
+            masks=masks[None],
+            inside=torch.ones_like(masks)[None],
+            valid=torch.ones_like(masks)[None],
+            names=(f"-video_{i}",),
+            categories=(("dog_barking", "playing_violin")[i % 2],),
+            times=torch.arange(frames, dtype=torch.float64)[None],
         )
-        yield collate([clip], LabelledBatch)
+        yield clip
 
 
 def collated(count: int) -> LabelledBatch:
@@ -125,7 +126,7 @@ def test_scores_equal_the_metrics(frames_per_clip: int) -> None:
     assert scores.miou == pytest.approx(jaccard.compute().item(), abs=1e-6)
     assert scores.f_score == pytest.approx(f_score.compute().item(), abs=1e-6)
     assert [video.silent for video in scores.videos] == [(False, True, False, False, False)] * 4
-    dogs = [video.miou for video in scores.videos if video.category == "dog_barking"]
+    dogs = [video.miou for video in scores.videos if video[0].category == "dog_barking"]
     assert scores.categories["dog_barking"].miou == pytest.approx(sum(dogs) / 2)
     assert scores.categories["dog_barking"].videos == 2
     assert scores.per_video()["dog_barking/-video_0"] == scores.videos[0].miou
@@ -224,7 +225,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     names = make_avsbench(root, "s4", {"train": 1, "val": 1, "test": 3}, prepared=True)
     thing = {"sounding": [True] * 5, "moving": [True] * 5, "unseen_picture": False, "unseen_object": False}
-    rows = [{"name": video.name, "split": video.split, "subset": "s4", "objects": [thing]} for video in names]
+    rows = [{"name": video[0].video, "split": video[0].split, "subset": "s4", "objects": [thing]} for video in names]
     (root / "Single-source" / "scenes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return root
 
@@ -317,12 +318,12 @@ def test_scores_are_at_the_truths_own_size(tmp_path: Path, resize: str, size: in
         evaluate_checkpoint(folder, tmp_path, "ms3", "test", out=out, workers=0, progress=False, size=at)  # type: ignore[arg-type]
         found[at] = json.loads(out.read_text())
         assert found[at]["size"] == at
-    layout, wanted = Layout(tmp_path, "ms3"), []
+    _layout, wanted = avsbench(tmp_path, "ms3"), []
     for batch in evaluation_clips(tmp_path, "ms3", "test", model.config.inputs, truth=True):
         logits = model.predict(normalise(batch, model.config)).logits[0]
-        video = next(video for video in read_index(tmp_path, "ms3") if video.name == batch.names[0])
-        truth = torch.from_numpy(np.stack([read_mask(layout.mask(video, k)) for k in range(1, 6)]))[:, None]
-        if resize == "letterbox" and video.name == "ms3_test_1":
+        video = next(video for video in read_videos(tmp_path, "ms3") if video[0].video == batch.names[0])
+        truth = torch.from_numpy(np.stack([read_mask(video[k - 1].mask) for k in range(1, 6)]))[:, None]
+        if resize == "letterbox" and video[0].video == "ms3_test_1":
             logits = logits[..., size // 4 : size // 4 + size // 2, :]
         enlarged = torch.nn.functional.interpolate(logits, truth.shape[-2:], mode="bilinear")
         wanted.append(jaccard_per_frame(enlarged[None], truth[None]).mean().item())

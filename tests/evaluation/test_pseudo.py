@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from avseg.data.datamodule import evaluation_clips
-from avseg.data.items import whole_videos
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 from toy_models import toy
 
-from avseg.data.avsbench import Layout, read_index
+from avseg.data.avsbench import avsbench
+from avseg.data.dataset import whole_videos
+from avseg.data.loader import evaluation_clips
 from avseg.errors import AvsegError
 from avseg.evaluation import pseudo
 from avseg.evaluation.evaluate import video_logits
@@ -53,7 +53,7 @@ def close(ours: PseudoQuality | None, theirs: PseudoQuality) -> bool:
 @pytest.mark.parametrize("reads", ["light", "motion"])
 def test_the_scores_are_those_of_seconds_2_to_5(root: Path, reads: str, resize: str) -> None:
     model = toy(reads, resize=resize)
-    names = {video.name for video in read_index(root, "s4") if video.split == "train"}
+    names = {video[0].video for video in read_videos(root, "s4") if video[0].split == "train"}
     for flow in ("computed", "shuffled"):
         found = pseudo_quality(model, root, flow=flow)  # type: ignore[arg-type]
         assert close(found, expected(model, root, flow if reads == "motion" else "none", names))
@@ -63,14 +63,14 @@ def test_the_scores_are_those_of_seconds_2_to_5(root: Path, reads: str, resize: 
 
 
 def test_the_sample_is_fixed_and_has_its_share_of_every_category(root: Path) -> None:
-    items = whole_videos(Layout(root, "s4"), "train")
+    items = whole_videos(avsbench(root, "s4"), "train")
     for count in (1, 2, 4, 7, 100):
         chosen = pseudo._sample(items, count)
         assert len(set(chosen)) == min(count, 7)
-        shares = Counter(item.source.category for item in chosen)
+        shares = Counter(item[0].category for item in chosen)
         assert abs(shares["dog_barking"] - shares["helicopter"]) <= 1
     model = toy("light")
-    names = {item.source.name for item in pseudo._sample(items, 3)}
+    names = {item[0].video for item in pseudo._sample(items, 3)}
     assert close(pseudo_quality(model, root, videos=3), expected(model, root, "none", names))
     assert pseudo_quality(model, root, videos=3) == pseudo_quality(model, root, videos=3)
 
@@ -91,8 +91,8 @@ def test_without_a_hidden_truth_there_is_nothing_to_say(root: Path, tmp_path: Pa
     model = toy("light")
     assert pseudo_quality(model, root, "ms3") is None
     copy = Path(shutil.copytree(root, tmp_path / "copy"))
-    layout, video = Layout(copy, "s4"), read_index(copy, "s4")[1]
-    layout.hidden_mask(video, 3).unlink()
+    layout, video = avsbench(copy, "s4"), read_videos(copy, "s4")[1]
+    video[2].hidden_mask.unlink()
     with pytest.raises(AvsegError, match=r"s4_train_1_3\.png"):
         pseudo_quality(model, copy)
     shutil.rmtree(layout.folder / "hidden_masks")

@@ -5,9 +5,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from avseg.data.layout import frame_times
 from media_files import MediaMaker, click_times, clicks
 
+from avseg.data.avsbench import frame_times
 from avseg.errors import AvsegError
 from avseg.media.audio import (
     _hann,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from avseg.data.index import read_index
+from helpers import read_videos
 from made_up import TABLES
 
 from avseg.errors import AvsegError
@@ -94,7 +94,7 @@ def test_what_decides_a_result_decides_the_name(planner: Planner, avsbench: Path
 
 def test_fewer_labels_are_nested_subsets_in_files(planner: Planner, avsbench: Path) -> None:
     found = runs(planner, "table3", "tpavi", seeds=2)
-    videos = {video.name for video in read_index(avsbench, "s4") if video.split == "train"}
+    videos = {video[0].video for video in read_videos(avsbench, "s4") if video[0].split == "train"}
 
     def labels(column: str, seed: int = 0) -> set[str]:
         file = found[f"table3:tpavi/{column}:{seed}"].config.data.labelled

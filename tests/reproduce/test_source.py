@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from avseg.data.index import read_index, write_index
+from helpers import read_videos
 
+from avseg.data.avsbench import write_index
 from avseg.errors import AvsegError
 from avseg.reproduce.scale import read_scale
 from avseg.reproduce.source import generated_source, given_source
@@ -19,16 +20,16 @@ def test_given_data_are_known_by_their_index(avsbench: Path, tmp_path: Path) -> 
         "counts": {"train": 8, "val": 2, "test": 3},
     }
     assert given_source(avsbench, "ms3").hash != source.hash
-    videos = read_index(avsbench, "s4")
+    videos = read_videos(avsbench, "s4")
     write_index(tmp_path, "s4", reversed(videos))
     assert given_source(tmp_path, "s4").hash == source.hash
     write_index(tmp_path, "s4", videos[1:])
     assert given_source(tmp_path, "s4").hash != source.hash
     # The same videos, one of them validated on rather than trained on.
-    first = next(video for video in videos if video.split == "train")
+    first = next(video for video in videos if video[0].split == "train")
     write_index(tmp_path, "s4", [replace(video, split="val") if video == first else video for video in videos])
     assert given_source(tmp_path, "s4").hash != source.hash
-    write_index(tmp_path, "s4", [video for video in videos if video.split != "test"])
+    write_index(tmp_path, "s4", [video for video in videos if video[0].split != "test"])
     with pytest.raises(AvsegError, match=r"s4_meta_data\.csv lists no test videos"):
         given_source(tmp_path, "s4")
     with pytest.raises(AvsegError, match="does not exist"):

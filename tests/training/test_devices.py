@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from avseg.data.datamodule import evaluation_clips
 from helpers import make_avsbench
 from small_run import small_config
 
 from avseg.config import OptimConfig, UFEConfig
+from avseg.data.loader import evaluation_clips
 from avseg.errors import AvsegError
 from avseg.evaluation.evaluate import evaluate
 from avseg.models import load

@@ -13,12 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from avseg.data.datamodule import training_data
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 from small_run import small_config
 
 from avseg.config import OptimConfig, UFEConfig, WeightsConfig
-from avseg.data.avsbench import Layout, read_index
+from avseg.data.avsbench import avsbench
+from avseg.data.loader import training_data
 from avseg.errors import AvsegError
 from avseg.evaluation.evaluate import evaluate_checkpoint
 from avseg.inference import AVSegmenter
@@ -259,7 +259,7 @@ def test_training_starts_from_saved_weights(finished, root, tmp_path):
 
 @pytest.mark.filterwarnings("error::avseg.training.start.StartWarning")
 def test_a_start_needs_no_other_weights_and_tells_what_it_meant_before(finished, root, tmp_path, monkeypatch):
-    monkeypatch.setattr("avseg.training.run._with_store", lambda *_: pytest.fail("enough"))
+    monkeypatch.setattr("avseg.training.run._with_cache", lambda *_: pytest.fail("enough"))
     config = configuration(root, tmp_path / "started", epochs=3)
     gone = str(tmp_path / "gone.pth")
     config.weights = WeightsConfig(gone, gone, gone, start=str(finished.folder))
@@ -292,7 +292,7 @@ def test_any_number_of_frames_trains_is_scored_and_segments(root, tmp_path, leng
     scored = evaluate_checkpoint(folder / "best", root, "s4", "val", workers=0, progress=False)
     assert scored.scores[f"T={length}"].miou == pytest.approx(best, abs=1e-5), "validation is at the T of training"
     segmenter = AVSegmenter.from_pretrained(folder, "cpu")
-    video = Layout(root, "s4").raw_video(read_index(root, "s4")[0])
+    video = avsbench(root, "s4").raw_video(read_videos(root, "s4")[0])
     assert len(list(segmenter.stream(video, fps=1))) == 5
 
 
@@ -311,7 +311,8 @@ def test_both_subsets_train_together(root, tmp_path):
     data = _with_embeddings(training_data(config), SimpleNamespace(audio_encoder=encoder))
     found = {layout.subset: set(embeddings) for layout, embeddings in data.embeddings.items()}
     assert found == {
-        subset: {video.key for video in read_index(both, subset) if video.split != "test"} for subset in ("s4", "ms3")
+        subset: {video[0].key for video in read_videos(both, subset) if video[0].split != "test"}
+        for subset in ("s4", "ms3")
     }
     assert next(iter(data.loader())).labelled.audio.shape == (4, 1, 128)
 
@@ -324,7 +325,7 @@ def test_sounds_are_embedded_on_the_run_s_device(root, tmp_path, monkeypatch):
         return {}
 
     monkeypatch.setattr("avseg.training.run.audio_embeddings", told)
-    monkeypatch.setattr("avseg.training.run._with_store", lambda data, show: pytest.skip("far enough"))
+    monkeypatch.setattr("avseg.training.run._with_cache", lambda data, show: pytest.skip("far enough"))
     frozen = property(lambda encoder: True)
     config = configuration(root, tmp_path / "run")
     monkeypatch.setattr(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from avseg.data.datamodule import evaluation_clips, training_data
 from helpers import make_avsbench
 from lightning.pytorch.callbacks import Callback
 from small_run import small_config
@@ -15,6 +14,7 @@ from torch import Tensor
 from toy_models import toy
 
 from avseg.config import Config, OptimConfig, UFEConfig
+from avseg.data.loader import evaluation_clips, training_data
 from avseg.evaluation.evaluate import evaluate
 from avseg.evaluation.metrics import MeanJaccard
 from avseg.models import build, load

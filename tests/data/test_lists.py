@@ -1,35 +1,46 @@
 import itertools
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import read_videos
 
-from avseg.data.avsbench import (
-    DistantFrame,
-    DistantLayout,
-    Layout,
-    Video,
+from avseg.data.avsbench import avsbench, distant_frames, frame_index, read_frames, video_frames, write_index
+from avseg.data.frames import Frame, Subset
+from avseg.data.lists import (
     label_subset,
-    read_distant_index,
-    read_frame_index,
-    read_index,
     read_label_subset,
     read_sizes,
-    write_distant_index,
-    write_frame_index,
-    write_index,
     write_label_subset,
     write_label_subsets,
     write_sizes,
 )
 from avseg.errors import AvsegError
 
-VIDEOS = [
-    Video("-_wznbUu3DY", "helicopter", "train", "s4", 5),
-    Video("0d9u2CymIxc", "helicopter", "test", "s4"),
-    Video("__GOGlHL23s", "mynah_bird_singing", "val", "s4", 4),
-]
-MS3 = [Video("UvHjKXLqmC8", "", "val", "ms3"), Video("UvHjKXLqmC8_0", "", "train", "ms3")]
+S4 = [("-_wznbUu3DY", "train", "helicopter"), ("0d9u2CymIxc", "test", "helicopter"), ("__GOGlHL23s", "val", "bird")]
+MS3 = [("UvHjKXLqmC8", "val"), ("UvHjKXLqmC8_0", "train")]
+
+
+def table(root: Path, subset: Subset, videos: Iterable[tuple[str, ...]]) -> list[Frame]:
+    """The frames of videos that are given by name, split and category."""
+    data = avsbench(root, subset)
+    return [frame for video in videos for frame in video_frames(data, *video)]
+
+
+def write_frame_index(root: Path) -> Path:
+    """UFE's list of the frames of `S4`, as it was published."""
+    rows = [
+        "name,start,category,split,time,label",
+        "-_wznbUu3DY,5,helicopter,train,0,Y",
+        *(f"-_wznbUu3DY,5,helicopter,train,{time},N" for time in range(1, 5)),
+        "0d9u2CymIxc,0,helicopter,test,,Y",
+        "__GOGlHL23s,4,bird,val,,Y",
+    ]
+    path = frame_index(avsbench(root, "s4"))
+    path.write_text("".join(f"{row}\n" for row in rows))
+    return path
 
 
 def _write(root: Path, text: str, name: str = "s4_meta_data.csv") -> Path:
@@ -40,45 +51,43 @@ def _write(root: Path, text: str, name: str = "s4_meta_data.csv") -> Path:
 
 
 def test_written_indices_are_read_again_in_order(tmp_path: Path) -> None:
-    write_index(tmp_path, "s4", VIDEOS)
-    write_index(tmp_path, "ms3", MS3)
-    assert read_index(tmp_path, "s4") == VIDEOS
-    assert read_index(tmp_path, "ms3") == MS3
+    for subset, videos in (("s4", S4), ("ms3", MS3)):
+        frames = table(tmp_path, subset, videos)  # type: ignore[arg-type]
+        write_index(frames[0].data, frames)
+        assert read_frames(frames[0].data) == frames
+    s4 = avsbench(tmp_path, "s4")
+    assert s4.index.read_text().splitlines()[:2] == ["name,start,category,split", "-_wznbUu3DY,0,helicopter,train"]
 
 
-def test_the_csv_is_the_published_one(tmp_path: Path) -> None:
-    write_index(tmp_path, "s4", VIDEOS)
-    write_frame_index(tmp_path, "s4", VIDEOS)
-    layout = Layout(tmp_path, "s4")
-    assert layout.index.read_text().splitlines()[:2] == ["name,start,category,split", "-_wznbUu3DY,5,helicopter,train"]
-    assert layout.frame_index.read_text().splitlines() == [
-        "name,start,category,split,time,label",
-        "-_wznbUu3DY,5,helicopter,train,0,Y",
-        *(f"-_wznbUu3DY,5,helicopter,train,{time},N" for time in range(1, 5)),
-        "0d9u2CymIxc,0,helicopter,test,,Y",
-        "__GOGlHL23s,4,mynah_bird_singing,val,,Y",
-    ]
-    assert read_frame_index(tmp_path, "s4") == [(VIDEOS[0], k, k == 1) for k in range(1, 6)]
-    assert read_index(tmp_path, "s4") == VIDEOS
+def test_a_published_list_of_frames_that_agrees_is_accepted(tmp_path: Path) -> None:
+    frames = table(tmp_path, "s4", S4)
+    write_index(frames[0].data, frames)
+    write_frame_index(tmp_path)
+    assert read_frames(frames[0].data) == frames
 
 
 def test_ms3_frame_index_counts_from_one(tmp_path: Path) -> None:
-    write_index(tmp_path, "ms3", MS3)
-    write_frame_index(tmp_path, "ms3", MS3)
-    assert read_frame_index(tmp_path, "ms3") == [(MS3[1], k, True) for k in range(1, 6)]
+    frames = table(tmp_path, "ms3", MS3)
+    write_index(frames[0].data, frames)
+    path = frame_index(frames[0].data)
+    path.write_text("video_id,split,time\n" + "".join(f"UvHjKXLqmC8_0,train,{k}\n" for k in range(1, 6)))
+    assert read_frames(frames[0].data) == frames
+    path.write_text(path.read_text().replace("train,5", "train,0"))
+    with pytest.raises(AvsegError, match=r"time '0' is not one of 1\.\.5"):
+        read_frames(frames[0].data)
 
 
 def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
     _write(tmp_path, "\ufeffvideo_id,split\r\na,train\r\n\r\n", "ms3_meta_data.csv")
-    assert read_index(tmp_path, "ms3") == [Video("a", "", "train", "ms3")]
+    assert read_frames(avsbench(tmp_path, "ms3")) == table(tmp_path, "ms3", [("a", "train")])
 
 
 def test_a_missing_csv_says_what_is_expected_and_whom_to_ask(tmp_path: Path) -> None:
     with pytest.raises(AvsegError, match=r"s4_meta_data\.csv.*Single-source.*authors"):
-        read_index(tmp_path, "s4")
+        read_videos(tmp_path, "s4")
     (tmp_path / "Single-source").mkdir()
     with pytest.raises(AvsegError, match="give the folder above"):
-        read_index(tmp_path / "Single-source", "s4")
+        read_videos(tmp_path / "Single-source", "s4")
 
 
 @pytest.mark.parametrize(
@@ -98,14 +107,14 @@ def test_a_missing_csv_says_what_is_expected_and_whom_to_ask(tmp_path: Path) -> 
 def test_faulty_csvs_are_named_with_the_line(tmp_path: Path, text: str, message: str) -> None:
     path = _write(tmp_path, text)
     with pytest.raises(AvsegError, match=message) as caught:
-        read_index(tmp_path, "s4")
+        read_videos(tmp_path, "s4")
     assert str(path) in str(caught.value)
 
 
 def test_a_csv_that_is_no_text(tmp_path: Path) -> None:
     _write(tmp_path, "").write_bytes(b"\xff\xfe\x00\x01\x02")
     with pytest.raises(AvsegError, match="line 1 is not text in UTF-16: save it as CSV in UTF-8"):
-        read_index(tmp_path, "s4")
+        read_videos(tmp_path, "s4")
 
 
 @pytest.mark.parametrize(
@@ -118,34 +127,36 @@ def test_a_csv_that_is_no_text(tmp_path: Path) -> None:
     ],
 )
 def test_a_frame_index_that_contradicts_the_videos_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
-    write_index(tmp_path, "s4", VIDEOS)
-    write_frame_index(tmp_path, "s4", VIDEOS)
-    path = Layout(tmp_path, "s4").frame_index
+    frames = table(tmp_path, "s4", S4)
+    write_index(frames[0].data, frames)
+    path = write_frame_index(tmp_path)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(AvsegError, match=message):
-        read_index(tmp_path, "s4")
+        read_videos(tmp_path, "s4")
 
 
-def test_distant_frames_from_the_csv_or_from_the_pictures(tmp_path: Path) -> None:
-    frames = [DistantFrame("2", "-b_000010.mp4"), DistantFrame("1", "VGGSound/a_000000.mp4")]
-    write_distant_index(tmp_path / "own", frames)
-    assert read_distant_index(tmp_path / "own") == frames
-    raw = [DistantLayout(tmp_path / "own").raw_video(frame) for frame in frames]
-    assert raw == [tmp_path / "VGGSound" / "-b_000010.mp4", tmp_path / "VGGSound" / "a_000000.mp4"]
+def test_distant_frames_from_the_csv_or_from_the_images(tmp_path: Path) -> None:
+    own, published = distant_frames(tmp_path / "own"), distant_frames(tmp_path / "published")
+    frames = [Frame(own, "2", source="VGGSound/-b_000010.mp4"), Frame(own, "1", source="VGGSound/a_000000.mp4")]
+    write_index(own, frames)
+    assert read_frames(own) == frames
+    own.index.write_text(own.index.read_text().replace("VGGSound/-b", "-b"))
+    assert read_frames(own) == frames, "a bare name lies in VGGSound/"
+    assert [f.raw for f in frames] == [tmp_path / "VGGSound" / "-b_000010.mp4", tmp_path / "VGGSound" / "a_000000.mp4"]
     for n in (10, 9, 1):
-        picture = tmp_path / "published" / "images" / f"{n}.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.touch()
-    assert [frame.name for frame in read_distant_index(tmp_path / "published")] == ["1", "9", "10"]
+        image = Frame(published, str(n)).image
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.touch()
+    assert [frame.video for frame in read_frames(published)] == ["1", "9", "10"]
     with pytest.raises(AvsegError, match=r"index\.csv.*images"):
-        read_distant_index(tmp_path)
+        read_frames(distant_frames(tmp_path))
     for path in ("/etc/passwd", "VGGSound/../../a.mp4", ""):
-        write_distant_index(tmp_path / "own", [DistantFrame("1", path)])
+        write_index(own, [Frame(own, "1", source=path)])
         with pytest.raises(AvsegError, match=r"line 2.*not a plain name"):
-            read_distant_index(tmp_path / "own")
-    write_distant_index(tmp_path / "own", [*frames, frames[0]])
+            read_frames(own)
+    write_index(own, [*frames, replace(frames[1], video="2")])
     with pytest.raises(AvsegError, match="same n"):
-        read_distant_index(tmp_path / "own")
+        read_frames(own)
 
 
 def test_sizes(tmp_path: Path) -> None:
@@ -158,14 +169,15 @@ def test_sizes(tmp_path: Path) -> None:
         read_sizes(path)
 
 
-def _many() -> list[Video]:
+def _many(root: Path = Path()) -> list[Frame]:
     counts = {"dog": 40, "cat": 20, "bell": 10, "train": 3}
-    return [
-        Video(f"{category}_{split}_{i}", category, split, "s4")
+    videos = [
+        (f"{category}_{split}_{i}", split, category)
         for category, count in counts.items()
         for split, n in (("train", count), ("val", 5))
         for i in range(n)
     ]
+    return table(root, "s4", videos)
 
 
 def test_label_subsets_are_nested_and_balanced() -> None:
@@ -175,7 +187,7 @@ def test_label_subsets_are_nested_and_balanced() -> None:
     for smaller, larger in itertools.pairwise(subsets):
         assert set(smaller) < set(larger)
     assert [len(subset) for subset in subsets] == [1, 7, 18, 36, 73]
-    assert set(subsets[-1]) == {video.name for video in videos if video.split == "train"}
+    assert set(subsets[-1]) == {frame.video for frame in videos if frame.split == "train"}
     half = Counter(name.split("_")[0] for name in subsets[3])
     assert abs(half["dog"] - 20) <= 1
     assert abs(half["cat"] - 10) <= 1
@@ -184,7 +196,7 @@ def test_label_subsets_are_nested_and_balanced() -> None:
 
 
 def test_a_share_of_labels_is_to_the_nearest_video() -> None:
-    videos = [Video(f"v{i}", "dog", "train" if i < 7 else "val", "s4") for i in range(20)]
+    videos = table(Path(), "s4", [(f"v{i}", "train" if i < 7 else "val", "dog") for i in range(20)])
     for share, count in ((0.01, 1), (0.2, 1), (0.25, 2), (0.5, 4), (0.8, 6), (1, 7)):
         assert len(label_subset(videos, share)) == count, share
 
@@ -192,7 +204,7 @@ def test_a_share_of_labels_is_to_the_nearest_video() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.7, 0.8])
 def test_small_categories_get_their_share_and_no_more(share: float) -> None:
     counts = {"dog": 30, "rare": 2, "bell": 8}
-    videos = [Video(f"{name}_{i}", name, "train", "s4") for name, count in counts.items() for i in range(count)]
+    videos = table(Path(), "s4", [(f"{name}_{i}", "train", name) for name, n in counts.items() for i in range(n)])
     found = Counter(name.split("_")[0] for name in label_subset(videos, share))
     assert all(abs(found[name] - share * count) <= 0.6 for name, count in counts.items()), found
 
@@ -204,12 +216,11 @@ def test_label_subsets_depend_on_the_seed_not_on_the_order() -> None:
     with pytest.raises(ValueError, match="fraction"):
         label_subset(videos, 0.0)
     with pytest.raises(ValueError, match="no training videos"):
-        label_subset([video for video in videos if video.split == "val"], 0.5)
+        label_subset([frame for frame in videos if frame.split == "val"], 0.5)
 
 
 def test_subsets_in_files_are_nested(tmp_path: Path) -> None:
-    write_index(tmp_path, "s4", _many())
-    files = write_label_subsets(tmp_path, "s4", (0.5, 0.125, 1), seed=4)
+    files = write_label_subsets(_many(tmp_path), (0.5, 0.125, 1), seed=4)
     folder = tmp_path / "labels"
     assert files == {
         folder / "s4-labels-12.5-seed4.txt": 9,
@@ -219,23 +230,22 @@ def test_subsets_in_files_are_nested(tmp_path: Path) -> None:
     small, half, whole = (read_label_subset(path, _many()) for path in files)
     assert small < half < whole
     assert half == set(label_subset(_many(), 0.5, seed=4))
-    (elsewhere,) = write_label_subsets(tmp_path, "s4", [0.05], out=tmp_path / "lists")
+    (elsewhere,) = write_label_subsets(_many(tmp_path), [0.05], out=tmp_path / "lists")
     assert elsewhere == tmp_path / "lists" / "s4-labels-5-seed0.txt"
-    write_index(tmp_path, "ms3", [MS3[0]])
     with pytest.raises(AvsegError, match=r"ms3_meta_data\.csv lists no training videos"):
-        write_label_subsets(tmp_path, "ms3", [0.5])
+        write_label_subsets(table(tmp_path, "ms3", MS3[:1]), [0.5])
 
 
 def test_label_subset_files(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
-    names = label_subset(VIDEOS, 1.0)
+    names = label_subset(table(Path(), "s4", S4), 1.0)
     write_label_subset(path, names)
-    assert read_label_subset(path, VIDEOS) == {"-_wznbUu3DY"}
+    assert read_label_subset(path, table(Path(), "s4", S4)) == {"-_wznbUu3DY"}
     path.write_text("-_wznbUu3DY\nnobody\n")
     with pytest.raises(AvsegError, match=r"labels\.txt names 'nobody'"):
-        read_label_subset(path, VIDEOS)
+        read_label_subset(path, table(Path(), "s4", S4))
     path.write_text("\n")
     with pytest.raises(AvsegError, match="holds no names"):
-        read_label_subset(path, VIDEOS)
+        read_label_subset(path, table(Path(), "s4", S4))
     with pytest.raises(AvsegError, match=r"data\.labelled"):
-        read_label_subset(tmp_path / "none.txt", VIDEOS)
+        read_label_subset(tmp_path / "none.txt", table(Path(), "s4", S4))

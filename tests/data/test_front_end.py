@@ -8,14 +8,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from avseg.data.datamodule import evaluation_clips, training_data
-from avseg.data.made import FrontEndWarning, Made
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 from toy_models import toy
 
 from avseg.config import AUDIO_OFFSET, Config, DataConfig, InputConfig, ModelConfig
-from avseg.data.avsbench import DistantLayout, Layout, Video, load_log_mel, read_image, read_index
+from avseg.data.avsbench import avsbench, distant_frames
+from avseg.data.frames import DataSet, Frame
+from avseg.data.front_end import FrontEndWarning, PreparedWith
+from avseg.data.loader import evaluation_clips, training_data
+from avseg.data.log_mel import load_log_mel
 from avseg.data.mine import mine
+from avseg.data.pictures import read_image
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, Recording, shipped_model
@@ -43,14 +46,14 @@ def told(root: Path, front_end: str) -> list[str]:
 def test_avsbench_front_end_makes_the_authors_files(tmp_path: Path) -> None:
     make_avsbench(tmp_path, "s4", {"train": 1, "test": 1}, size=96)
     assert not prepare(tmp_path, "s4", size=96, front_end="avsbench", workers=1).failures
-    layout = Layout(tmp_path, "s4")
-    assert Made.of(layout) == Made("avsbench", AUDIO_OFFSET)
-    for video in read_index(tmp_path, "s4"):
-        raw = layout.raw_video(video)
+    layout = avsbench(tmp_path, "s4")
+    assert PreparedWith.of(layout) == PreparedWith("avsbench", AUDIO_OFFSET)
+    for video in read_videos(tmp_path, "s4"):
+        raw = video[0].raw
         for k, pair in enumerate(official_pairs(raw, range(1, 6), (96, 96)), 1):
-            assert np.array_equal(read_image(layout.frame(video, k)), pair.frame)
+            assert np.array_equal(read_image(video[k - 1].image), pair.frame)
         theirs = torch.from_numpy(frame_log_mel(official_sound(raw)))
-        assert (load_log_mel(layout.log_mel(video)) - theirs).abs().max() <= 1e-5
+        assert (load_log_mel(video[0].log_mel) - theirs).abs().max() <= 1e-5
     assert len(told(tmp_path, "clean")) == 2
     (first, _) = told(tmp_path, "clean")
     assert "was made with front_end avsbench, and the model has model.inputs.front_end clean" in first
@@ -59,20 +62,20 @@ def test_avsbench_front_end_makes_the_authors_files(tmp_path: Path) -> None:
 
 def test_what_is_there_decides_unless_overwritten(tmp_path: Path) -> None:
     make_avsbench(tmp_path, "s4", {"train": 1, "test": 1}, prepared=True)
-    layout = Layout(tmp_path, "s4")
-    assert Made.of(layout) == Made("clean", AUDIO_OFFSET)
+    layout = avsbench(tmp_path, "s4")
+    assert PreparedWith.of(layout) == PreparedWith("clean", AUDIO_OFFSET)
     with pytest.raises(AvsegError, match="made with front end clean, not avsbench: give --front_end clean, or --over"):
         prepare(tmp_path, "s4", front_end="avsbench", workers=1)
     assert prepare(tmp_path, "s4", workers=1).written == {}
     assert prepare(tmp_path, "s4", front_end="avsbench", overwrite=True, workers=1).written["frames"] == 10
-    assert Made.of(layout) == Made("avsbench", AUDIO_OFFSET)
+    assert PreparedWith.of(layout) == PreparedWith("avsbench", AUDIO_OFFSET)
     for text in (
         "{}",
         "[" * 100_000,
         '{"front_end": "clean", "audio_offset": NaN}',
         '{"front_end": [], "audio_offset": 0.0}',
     ):
-        layout.made.write_text(text)
+        layout.front_end.write_text(text)
         with pytest.raises(AvsegError, match=r"made-s4\.json is .*: run `avseg data prepare` with --overwrite"):
             prepare(tmp_path, "s4", workers=1)
 
@@ -80,28 +83,28 @@ def test_what_is_there_decides_unless_overwritten(tmp_path: Path) -> None:
 def test_data_without_a_note_are_told_apart_by_who_wrote_their_sound(tmp_path: Path) -> None:
     """avseg writes one channel behind a bare header; ffmpeg, which wrote the published sounds, names itself there."""
     make_avsbench(tmp_path, "s4", {"train": 1, "test": 1}, prepared=True)
-    layout = Layout(tmp_path, "s4")
-    layout.made.unlink()
-    assert Made.of(layout) == Made("clean", AUDIO_OFFSET)
+    layout = avsbench(tmp_path, "s4")
+    layout.front_end.unlink()
+    assert PreparedWith.of(layout) == PreparedWith("clean", AUDIO_OFFSET)
     for wav in (layout.data / "audio_wav").rglob("*.wav"):
         plain = wav.read_bytes()
         wav.write_bytes(plain[:36] + b"LIST\x04\x00\x00\x00INFO" + plain[36:])
-    assert Made.of(layout) == Made("avsbench", AUDIO_OFFSET)
+    assert PreparedWith.of(layout) == PreparedWith("avsbench", AUDIO_OFFSET)
     assert len(told(tmp_path, "clean")) == 2
     assert prepare(tmp_path, "s4", workers=1, flow_method="dis").written == {"flow": 10}
-    assert Made.of(layout) == Made("avsbench", AUDIO_OFFSET), "noted by now"
+    assert PreparedWith.of(layout) == PreparedWith("avsbench", AUDIO_OFFSET), "noted by now"
     shutil.rmtree(layout.data / "visual_frames")
     shutil.rmtree(layout.data / "audio_log_mel")
-    layout.made.unlink()
-    assert Made.of(layout) is None
+    layout.front_end.unlink()
+    assert PreparedWith.of(layout) is None
 
 
 def test_distant_frames_that_were_centred_are_not_mixed_with_others(tmp_path: Path) -> None:
     make_avsbench(tmp_path, "ms3", {"train": 1, "val": 1}, distant=2, prepared=True)
-    distant = DistantLayout(tmp_path / "MS3_Extend")
-    assert Made.of(distant) == Made("clean", AUDIO_OFFSET)
+    distant = distant_frames(tmp_path / "MS3_Extend")
+    assert PreparedWith.of(distant) == PreparedWith("clean", AUDIO_OFFSET)
     distant.made.unlink()  # as before notes were taken
-    assert Made.of(distant) == Made("clean", 0.0)
+    assert PreparedWith.of(distant) == PreparedWith("clean", 0.0)
     data = DataConfig(root=str(tmp_path), subset="ms3")
     config = Config(data=data, model=ModelConfig(inputs=inputs()))
     config.ufe.distant_frames = True
@@ -113,7 +116,7 @@ def test_distant_frames_that_were_centred_are_not_mixed_with_others(tmp_path: Pa
         prepare(tmp_path, "ms3", workers=1)
     shutil.rmtree(distant.folder / "audios_log_mel")
     assert prepare(tmp_path, "ms3", workers=1).written == {"log_mel": 2}
-    assert Made.of(distant) == Made("clean", AUDIO_OFFSET)
+    assert PreparedWith.of(distant) == PreparedWith("clean", AUDIO_OFFSET)
 
 
 def test_mined_frames_are_made_as_the_data_set_s(tmp_path: Path) -> None:
@@ -123,7 +126,7 @@ def test_mined_frames_are_made_as_the_data_set_s(tmp_path: Path) -> None:
     (source / "l.csv").write_text("-vgg_1,30,helicopter,train\n")
     report = mine(source, tmp_path, tmp_path / "mined", workers=1)
     assert len(report.frames) == 1
-    assert Made.of(DistantLayout(report.folder)) == Made("avsbench", AUDIO_OFFSET)
+    assert PreparedWith.of(distant_frames(report.folder)) == PreparedWith("avsbench", AUDIO_OFFSET)
     clean = mine(source, _clean(tmp_path), tmp_path / "clean_mined", workers=1)
     ours = [read_image(folder / "images" / "1.png").astype(int) for folder in (report.folder, clean.folder)]
     assert np.abs(ours[0] - ours[1]).max() <= 2, "a frame of the video's own size"
@@ -143,9 +146,9 @@ def test_inference_sees_and_hears_with_the_models_front_end(tmp_path: Path) -> N
     """What a model is given of a raw video's frame is what was prepared of it."""
     make_avsbench(tmp_path, "s4", {"test": 1}, size=96)
     assert not prepare(tmp_path, "s4", size=96, front_end="avsbench", workers=1).failures
-    layout, (video,) = Layout(tmp_path, "s4"), read_index(tmp_path, "s4")
-    stored = load_log_mel(layout.log_mel(video))[0, 0].numpy()
-    for given in (layout.raw_video(video), Recording([np.zeros((96, 96, 3), np.uint8)] * 40, 8, _wave(layout, video))):
+    layout, (video,) = avsbench(tmp_path, "s4"), read_videos(tmp_path, "s4")
+    stored = load_log_mel(video[0].log_mel)[0, 0].numpy()
+    for given in (video[0].raw, Recording([np.zeros((96, 96, 3), np.uint8)] * 40, 8, _wave(layout, video))):
         apart = {}
         for front_end in ("clean", "avsbench"):
             segmenter = AVSegmenter(toy("light", front_end=front_end), "cpu")
@@ -154,8 +157,8 @@ def test_inference_sees_and_hears_with_the_models_front_end(tmp_path: Path) -> N
         assert apart["avsbench"] < 0.02 < 0.1 < apart["clean"]
 
 
-def _wave(layout: Layout, video: Video) -> np.ndarray:
-    return load_audio(layout.raw_video(video))
+def _wave(layout: DataSet, video: tuple[Frame, ...]) -> np.ndarray:
+    return load_audio(video[0].raw)
 
 
 def test_pictures_of_any_size_shrink_as_the_front_end_says() -> None:

@@ -4,15 +4,16 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import avseg.data.datamodule as datamodule
 import pytest
 import torch
-from avseg.data.datamodule import TrainingData, evaluation_clips, training_data, validation_clips
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 
+import avseg.data.loader as datamodule
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
-from avseg.data.avsbench import DistantLayout, Layout, read_index, write_label_subset
+from avseg.data.avsbench import avsbench, distant_frames
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
+from avseg.data.lists import write_label_subset
+from avseg.data.loader import TrainingData, evaluation_clips, training_data, validation_clips
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 
@@ -48,8 +49,8 @@ def same(a: TrainBatch, b: TrainBatch) -> bool:
 def test_steps(s4: Path) -> None:
     data = training_data(config(s4))
     assert (data.steps_per_epoch, data.total_steps, data.burn_in_steps) == (3, 9, 3)
-    assert len(data.labelled_items) == 6
-    assert len(data.distant_items) == 24
+    assert len(data.labelled) == 6
+    assert len(data.distant) == 24
     assert training_data(config(s4, optim__batch_size=4)).steps_per_epoch == 1, "the remainder is not an own step"
     assert training_data(config(s4, optim__batch_size=100)).steps_per_epoch == 1, "but there is at least one"
     assert training_data(config(s4), rank=1, world_size=3).steps_per_epoch == 1
@@ -77,7 +78,7 @@ def test_each_pass_is_a_permutation_and_passes_differ(s4: Path) -> None:
     batches = list(training_data(config(s4)).loader())
     names = [name for batch in batches for name in batch.labelled.names]
     passes = [names[start : start + 6] for start in (0, 6, 12)]
-    everyone = sorted(video.name for video in read_index(s4, "s4") if video.split == "train")
+    everyone = sorted(video[0].video for video in read_videos(s4, "s4") if video[0].split == "train")
     assert [sorted(names) for names in passes] == [everyone] * 3
     assert passes[0] != passes[1] != passes[2]
     other = [name for batch in training_data(config(s4, run__seed=8)).loader() for name in batch.labelled.names]
@@ -86,12 +87,12 @@ def test_each_pass_is_a_permutation_and_passes_differ(s4: Path) -> None:
 
 def test_distant_stream_begins_after_burn_in_and_runs_on_across_epochs(s4: Path) -> None:
     data = training_data(config(s4, optim__epochs=13, optim__batch_size=2))
-    seen = [data.distant_items[i] for step in range(data.total_steps) for i in data.distant_indices(step)]
+    seen = [data.distant[i] for step in range(data.total_steps) for i in data.distant_indices(step)]
     assert len(seen) == 2 * (data.total_steps - data.burn_in_steps) == 72
     for start in (0, 24, 48):
-        assert set(seen[start : start + 24]) == set(data.distant_items), "one permutation after the other"
+        assert set(seen[start : start + 24]) == set(data.distant), "one permutation after the other"
     assert seen[:24] != seen[24:48]
-    assert all(item.frames != (1,) for item in seen), "the labelled frame is no distant frame"
+    assert all(item[0].k != 1 for item in seen), "the labelled frame is no distant frame"
     later = training_data(config(s4, ufe__burn_in=2))
     assert later.distant_indices(6) == data.distant_indices(3), "the same stream, later"
 
@@ -130,12 +131,12 @@ def test_ranks_share_out_each_pass(s4: Path) -> None:
 
 
 def test_fewer_labels_keep_the_number_of_steps(s4: Path, tmp_path: Path) -> None:
-    names = [video.name for video in read_index(s4, "s4") if video.split == "train"][:2]
+    names = [video[0].video for video in read_videos(s4, "s4") if video[0].split == "train"][:2]
     write_label_subset(tmp_path / "few.txt", names)
     data = training_data(config(s4, data__labelled=str(tmp_path / "few.txt")))
     assert (data.steps_per_epoch, data.total_steps) == (3, 9)
-    assert {item.source.name for item in data.labelled_items} == set(names)
-    assert len(data.distant_items) == 2 * 4 + 4 * 5, "frames whose label isn't used are distant frames"
+    assert {clip[0].video for clip in data.labelled} == set(names)
+    assert len(data.distant) == 2 * 4 + 4 * 5, "frames whose label isn't used are distant frames"
     seen = Counter(name for batch in data.loader() for name in batch.labelled.names)
     assert seen == dict.fromkeys(names, 9)
     for batch in data.loader(3, 9):
@@ -143,11 +144,11 @@ def test_fewer_labels_keep_the_number_of_steps(s4: Path, tmp_path: Path) -> None
 
 
 def test_clips_of_five_frames(s4: Path, tmp_path: Path) -> None:
-    names = [video.name for video in read_index(s4, "s4") if video.split == "train"][:3]
+    names = [video[0].video for video in read_videos(s4, "s4") if video[0].split == "train"][:3]
     write_label_subset(tmp_path / "few.txt", names)
     data = training_data(config(s4, model__frames_per_clip=5, data__labelled=str(tmp_path / "few.txt")))
-    assert len(data.labelled_items) == 3
-    assert len(data.distant_items) == 6
+    assert len(data.labelled) == 3
+    assert len(data.distant) == 6
     for batch in data.loader(3, 6):
         assert batch.labelled.valid.flatten(2).all(2).tolist() == [[True] + [False] * 4] * 2
         for name, valid in zip(batch.distant.names, batch.distant.valid.flatten(2), strict=True):
@@ -205,7 +206,7 @@ def test_training_opens_no_hidden_mask(s4: Path, opened: list[str], length: int)
 def test_flow_is_read_only_for_the_nf_branch(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    shutil.rmtree(Layout(root, "s4").data / "flow")
+    shutil.rmtree(avsbench(root, "s4").data / "flow")
     batch = next(iter(training_data(config(root, model__neighbouring_frames=False)).loader(5)))
     assert not batch.labelled.flow.any()
     assert batch.labelled.flow.shape == (2, 1, 2, 32, 32)
@@ -239,11 +240,11 @@ def test_flow_of_another_method_is_not_taken_for_it(s4: Path, ms3: Path, tmp_pat
 def test_missing_files_show_before_training(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    layout, video = Layout(root, "s4"), read_index(root, "s4")[2]
+    _layout, video = avsbench(root, "s4"), read_videos(root, "s4")[2]
     for path, mend in [
-        (layout.frame(video, 3), "avseg data prepare"),
-        (layout.log_mel(video), "avseg data prepare"),
-        (layout.mask(video, 1), "take its video out of the CSV"),
+        (video[2].image, "avseg data prepare"),
+        (video[0].log_mel, "avseg data prepare"),
+        (video[0].mask, "take its video out of the CSV"),
     ]:
         path.rename(path.with_suffix(".away"))
         with pytest.raises(AvsegError, match=mend) as caught:
@@ -251,7 +252,7 @@ def test_missing_files_show_before_training(s4: Path, tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
         path.with_suffix(".away").rename(path)
     training_data(config(root))
-    layout.frame(video, 3).unlink()
+    video[2].image.unlink()
     # A baseline doesn't need the unlabelled frames.
     training_data(config(root, ufe__distant_frames=False))
 
@@ -260,9 +261,9 @@ def test_missing_files_show_before_training(s4: Path, tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_sentence(s4: Path, tmp_path: Path, workers: int) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    layout = Layout(root, "s4")
-    for video in read_index(root, "s4"):
-        layout.frame(video, 1).write_bytes(b"damaged")
+    avsbench(root, "s4")
+    for video in read_videos(root, "s4"):
+        video[0].image.write_bytes(b"damaged")
     with pytest.raises(AvsegError) as caught:
         list(training_data(config(root, data__workers=workers)).loader())
     assert "is not a whole picture" in str(caught.value)
@@ -274,15 +275,15 @@ def test_a_damaged_file_is_one_sentence(s4: Path, tmp_path: Path, workers: int) 
 
 def test_ms3_takes_each_labelled_frame_as_an_item(ms3: Path) -> None:
     data = training_data(config(ms3, "ms3"))
-    assert len(data.labelled_items) == 15
+    assert len(data.labelled) == 15
     assert data.steps_per_epoch == 7
-    assert len(data.distant_items) == 4
+    assert len(data.distant) == 4
     batch = next(iter(data.loader(data.burn_in_steps)))
     assert set(batch.distant.names) <= {"1", "2", "3", "4"}
     assert batch.distant.log_mel.shape == (2, 1, 1, 96, 64)
     assert batch.distant.masks is None
     whole = training_data(config(ms3, "ms3", model__frames_per_clip=5, ufe__distant_frames=False))
-    assert len(whole.labelled_items) == 3
+    assert len(whole.labelled) == 3
 
 
 def test_ms3_distant_frames_that_cannot_be_had(ms3: Path, tmp_path: Path) -> None:
@@ -298,34 +299,36 @@ def test_ms3_distant_frames_that_cannot_be_had(ms3: Path, tmp_path: Path) -> Non
     with pytest.raises(AvsegError, match=r"2\.png does not exist"):
         training_data(config(ms3, "ms3", data__distant_root=str(root)))
     (root / "index.csv").unlink()
-    assert len(training_data(config(ms3, "ms3", data__distant_root=str(root))).distant_items) == 3
+    assert len(training_data(config(ms3, "ms3", data__distant_root=str(root))).distant) == 3
 
 
 def test_embeddings_ride_along(s4: Path, ms3: Path) -> None:
-    videos = read_index(s4, "s4")
-    embeddings = {video.key: torch.arange(5.0)[:, None] + 10 * i + torch.zeros(128) for i, video in enumerate(videos)}
-    data = training_data(config(s4)).with_embeddings({Layout(s4, "s4"): embeddings})
-    numbers = {video.name: i for i, video in enumerate(videos)}
+    videos = read_videos(s4, "s4")
+    embeddings = {
+        video[0].key: torch.arange(5.0)[:, None] + 10 * i + torch.zeros(128) for i, video in enumerate(videos)
+    }
+    data = training_data(config(s4)).with_embeddings({avsbench(s4, "s4"): embeddings})
+    numbers = {video[0].video: i for i, video in enumerate(videos)}
     for batch in data.loader(3, 6):
         for half in (batch.labelled, batch.distant):
             expected = [10 * numbers[name] + int(time[0]) for name, time in zip(half.names, half.times, strict=True)]
             assert half.audio.shape == (2, 1, 128)
             assert half.audio[:, 0, 0].tolist() == expected
     first = next(iter(validation_clips(data)))
-    assert torch.equal(first.audio[0], embeddings[data.validation_items[0].source.key])
+    assert torch.equal(first.audio[0], embeddings[data.validation[0][0].key])
     distant = {str(n): torch.full((1, 128), float(n)) for n in range(1, 5)}
-    named = {video.key: torch.zeros(5, 128) for video in read_index(ms3, "ms3")}
-    layouts = {Layout(ms3, "ms3"): named, DistantLayout(ms3 / "MS3_Extend"): distant}
+    named = {video[0].key: torch.zeros(5, 128) for video in read_videos(ms3, "ms3")}
+    layouts = {avsbench(ms3, "ms3"): named, distant_frames(ms3 / "MS3_Extend"): distant}
     batch = next(iter(training_data(config(ms3, "ms3")).with_embeddings(layouts).loader(7)))
     assert batch.distant.audio[:, 0, 0].tolist() == [float(name) for name in batch.distant.names]
 
 
 def test_evaluation_reads_whole_videos_in_order(s4: Path) -> None:
-    index = [video for video in read_index(s4, "s4") if video.split == "test"]
+    index = [video for video in read_videos(s4, "s4") if video[0].split == "test"]
     for workers in (0, 2):
         batches = list(evaluation_clips(s4, "s4", "test", InputConfig(image_size=32), workers))
-        assert [batch.names for batch in batches] == [(video.name,) for video in index]
-        assert [batch.categories for batch in batches] == [(video.category,) for video in index]
+        assert [batch.names for batch in batches] == [(video[0].video,) for video in index]
+        assert [batch.categories for batch in batches] == [(video[0].category,) for video in index]
         assert all(batch.frames.shape == (1, 5, 3, 32, 32) and batch.valid.all() for batch in batches)
     hidden = next(iter(evaluation_clips(s4, "s4", "train", InputConfig(image_size=32), hidden=True)))
     assert hidden.valid.all()

@@ -14,16 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avseg.data.datamodule import TrainingData, training_data, validation_clips
-from avseg.data.store import Shard, StoreWarning, open_store
-from helpers import make_avsbench
+from helpers import make_avsbench, read_videos
 
 from avseg.config import Config, DataConfig, InputConfig, ModelConfig, OptimConfig, RunConfig, UFEConfig
-from avseg.data import store as store_module
-from avseg.data.avsbench import Layout, read_image, read_index, read_mask, write_image, write_label_subset, write_mask
+from avseg.data import cache as cache_module
+from avseg.data.avsbench import avsbench
+from avseg.data.cache import CacheWarning, Shard, open_cache
 from avseg.data.clip import Batch
 from avseg.data.flow_trees import export_published_flow
+from avseg.data.lists import write_label_subset
+from avseg.data.loader import TrainingData, training_data, validation_clips
 from avseg.data.log_mel import load_log_mel, save_log_mel
+from avseg.data.pictures import read_image, read_mask, write_image, write_mask
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 from avseg.media.flow import read_flow_png, write_flow_png
@@ -45,8 +47,7 @@ def run_data(root: Path, subset: str = "s4", length: int = 1, distant: bool = Tr
 
 
 def stored(data: TrainingData, where: str = "auto", **options) -> TrainingData:
-    stills = [*data.stills, *(still for item in data.validation_items for still in item.stills)]
-    return data.with_store(open_store(stills, data.config.model.inputs, data.flow, where, **options))
+    return data.with_cache(open_cache(data.all_frames, data.config.model.inputs, data.flow, where, **options))
 
 
 def assert_same(ours: Batch | None, theirs: Batch | None) -> None:
@@ -67,7 +68,7 @@ def assert_same(ours: Batch | None, theirs: Batch | None) -> None:
 def assert_equals_files(data: TrainingData, where: str = "auto") -> None:
     """Every step and every validation video."""
     read = stored(data, where)
-    assert read.store
+    assert read.cache
     for ours, theirs in zip(read.loader(), data.loader(), strict=True):
         assert ours.step == theirs.step
         assert_same(ours.labelled, theirs.labelled)
@@ -84,7 +85,7 @@ def root(s4: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "ROWS", 4)
+    monkeypatch.setattr(cache_module, "ROWS", 4)
 
 
 def shards(folder: Path) -> dict[Path, int]:
@@ -108,7 +109,7 @@ def test_letterboxed_pictures_equal_those_of_the_files(tmp_path: Path) -> None:
         assert_equals_files(data)
         assert not all(batch.labelled.inside.all() for batch in stored(data).loader())
     # Another size of the raw video is another picture, though no frame has changed.
-    sizes = Layout(tmp_path, "s4").video_sizes
+    sizes = avsbench(tmp_path, "s4").video_sizes
     sizes.write_text(sizes.read_text().replace("96,48", "48,96"))
     assert_equals_files(run_data(tmp_path, resize="letterbox"))
 
@@ -138,7 +139,7 @@ def test_flow_of_another_method_has_rows_of_its_own(root: Path) -> None:
 
 
 def test_few_labels_and_no_flow_equal_those_of_the_files(root: Path, tmp_path: Path) -> None:
-    names = [video.name for video in read_index(root, "s4") if video.split == "train"][:2]
+    names = [video[0].video for video in read_videos(root, "s4") if video[0].split == "train"][:2]
     write_label_subset(tmp_path / "few.txt", names)
     for length in (1, 5):
         assert_equals_files(run_data(root, length=length, labelled=str(tmp_path / "few.txt")))
@@ -165,22 +166,22 @@ def test_what_is_there_is_not_made_again(root: Path) -> None:
 
 
 def test_a_changed_file_is_read_anew(root: Path) -> None:
-    layout = Layout(root, "s4")
-    video = next(video for video in read_index(root, "s4") if video.split == "train")
+    avsbench(root, "s4")
+    video = next(video for video in read_videos(root, "s4") if video[0].split == "train")
     stored(run_data(root))
     size = (64, 64)
 
     def redraw() -> None:
-        write_image(layout.frame(video, 1), 255 - read_image(layout.frame(video, 1)))
+        write_image(video[0].image, 255 - read_image(video[0].image))
 
     def still() -> None:
-        write_flow_png(layout.flow(video, 2), np.zeros_like(read_flow_png(layout.flow(video, 2))))
+        write_flow_png(video[1].flow(), np.zeros_like(read_flow_png(video[1].flow())))
 
     def invert() -> None:
-        write_mask(layout.mask(video, 1), ~read_mask(layout.mask(video, 1), size))
+        write_mask(video[0].mask, ~read_mask(video[0].mask, size))
 
     def silence() -> None:
-        save_log_mel(layout.log_mel(video), torch.full_like(load_log_mel(layout.log_mel(video)), -4.6))
+        save_log_mel(video[0].log_mel, torch.full_like(load_log_mel(video[0].log_mel), -4.6))
 
     for kind, change in {"frame": redraw, "flow": still, "mask": invert, "log_mel": silence}.items():
         before = shards(root)
@@ -191,7 +192,7 @@ def test_a_changed_file_is_read_anew(root: Path) -> None:
         # Flow and mask are checked against their frame, whose change is therefore theirs too.
         assert gone == ({"frame", "flow", "mask"} if kind == "frame" else {kind}), "the old rows are removed"
         assert len(before.items() & after.items()) > len(after) // 2, "other shards stay"
-    path = layout.frame(video, 3)
+    path = video[2].image
     before = shards(root)
     os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
     stored(run_data(root))
@@ -201,10 +202,10 @@ def test_a_changed_file_is_read_anew(root: Path) -> None:
 def test_another_version_reads_nothing_of_the_old(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(run_data(root))
     before = shards(root)
-    monkeypatch.setattr(store_module, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(cache_module, "FORMAT_VERSION", 2)
     read = stored(run_data(root))
-    assert read.store
-    used = {place[0].path for row in read.store.values() for place in (row.frame, row.log_mel)}
+    assert read.cache
+    used = {slots[kind][0].path for slots in read.cache.slots.values() for kind in ("image", "log_mel")}
     assert not used & before.keys()
 
 
@@ -218,24 +219,24 @@ def test_a_damaged_shard_is_made_again(root: Path) -> None:
 
 def test_rows_travel_as_the_path_of_their_shard(root: Path) -> None:
     read = stored(run_data(root))
-    assert read.store
-    row = next(iter(read.store.values()))
-    sent = pickle.dumps(row.frame)
+    assert read.cache
+    slot = next(iter(read.cache.slots.values()))["image"]
+    sent = pickle.dumps(slot)
     assert len(sent) < 1000
     shard, number = pickle.loads(sent)
-    assert np.array_equal(shard.rows[number], row.frame[0].rows[row.frame[1]])
+    assert np.array_equal(shard.rows[number], slot[0].rows[slot[1]])
     assert not shard.rows.flags.writeable
-    row.frame[0].path.unlink()
+    slot[0].path.unlink()
     with pytest.raises(AvsegError, match="start again"):
         pickle.loads(sent)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
 def test_a_store_of_many_shards_holds_no_file_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "ROWS", 1)
+    monkeypatch.setattr(cache_module, "ROWS", 1)
     before = len(os.listdir("/proc/self/fd"))
     read = stored(run_data(root))
-    assert read.store
+    assert read.cache
     assert len(shards(root)) > 100
     assert len(os.listdir("/proc/self/fd")) < before + 10
 
@@ -249,7 +250,7 @@ def test_only_masks_that_are_used_are_stored_and_none_that_is_hidden(
     monkeypatch.setattr(
         builtins, "open", lambda path, *args, **more: opened.append(str(path)) or real(path, *args, **more)
     )
-    names = [video.name for video in read_index(root, "s4") if video.split == "train"][:2]
+    names = [video[0].video for video in read_videos(root, "s4") if video[0].split == "train"][:2]
     write_label_subset(tmp_path / "few.txt", names)
     stored(run_data(root, length=5, labelled=str(tmp_path / "few.txt")))
     masks = [path for path in opened if "gt_masks" in path]
@@ -266,7 +267,7 @@ def test_only_masks_that_are_used_are_stored_and_none_that_is_hidden(
 def test_the_sources_are_not_opened_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(run_data(root))
     for name in ("read_image", "read_mask", "read_flow_png", "load_log_mel"):
-        monkeypatch.setattr(f"avseg.data.avsbench.{name}", lambda *_: pytest.fail("a file was read"))
+        monkeypatch.setattr(f"avseg.data.rows.{name}", lambda *_: pytest.fail("a file was read"))
     read = stored(run_data(root))
     assert len(list(read.loader())) == 9
     assert len(list(validation_clips(read))) == 2
@@ -276,8 +277,8 @@ BUILD = """
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-from avseg.data import store
-store.ROWS = 1
+from avseg.data import cache
+cache.ROWS = 1
 from data.test_store import run_data, stored
 stored(run_data(Path(sys.argv[1])), workers=1)
 """
@@ -316,9 +317,9 @@ def test_processes_that_build_at_once_share_the_work(root: Path) -> None:
 def test_a_folder_that_cannot_be_written_to(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / ".avseg").mkdir(exist_ok=True)
     (root / ".avseg" / "store").write_text("in the way")
-    with pytest.warns(StoreWarning, match=r"store/s4 cannot be written to \(.*--data\.store"):
+    with pytest.warns(CacheWarning, match=r"store/s4 cannot be written to \(.*--data\.store"):
         read = stored(run_data(root))
-    assert read.store is None
+    assert read.cache is None
     assert len(list(read.loader())) == 9
     with pytest.raises(AvsegError, match=r"cannot be written to.*--data\.store"):
         stored(run_data(root), str(root / ".avseg" / "store"))
@@ -328,22 +329,22 @@ def test_a_folder_that_cannot_be_written_to(root: Path, tmp_path: Path, monkeypa
     (root / ".avseg" / "store").unlink()
     usage = shutil.disk_usage(root)._replace(free=1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.warns(StoreWarning, match=r"0\.0 GB are needed there"):
-        assert stored(run_data(root)).store is None
+    with pytest.warns(CacheWarning, match=r"0\.0 GB are needed there"):
+        assert stored(run_data(root)).cache is None
     assert not shards(root)
 
 
 def test_a_complete_store_needs_no_permission(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(run_data(root))
-    monkeypatch.setattr("avseg.data.store._Part.build", lambda *_: pytest.fail("it was built"))
+    monkeypatch.setattr("avseg.data.cache._Part.build", lambda *_: pytest.fail("it was built"))
     assert_equals_files(run_data(root))
 
 
 def test_faulty_files_are_sentences(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = Layout(root, "s4")
-    video = next(video for video in read_index(root, "s4") if video.split == "train")
+    avsbench(root, "s4")
+    video = next(video for video in read_videos(root, "s4") if video[0].split == "train")
     data = run_data(root)
-    path = layout.frame(video, 2)
+    path = video[1].image
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
     with pytest.raises(AvsegError, match=f"{path.name} is not a whole picture"):
@@ -352,12 +353,12 @@ def test_faulty_files_are_sentences(root: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(AvsegError, match=f"{path.name} does not exist"):
         stored(data)
     path.write_bytes(whole)
-    real = store_module.load_stills
+    real = cache_module.read_row
 
-    def meddled(stills, *more):
-        stills[0].log_mel.touch()
-        return real(stills, *more)
+    def meddled(frame, *more):
+        frame.log_mel.touch()
+        return real(frame, *more)
 
-    monkeypatch.setattr(store_module, "load_stills", meddled)
+    monkeypatch.setattr(cache_module, "read_row", meddled)
     with pytest.raises(AvsegError, match="changed while it was read: start again"):
         stored(data)
