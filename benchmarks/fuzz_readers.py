@@ -213,7 +213,7 @@ def _check(root: Path) -> Any:
                 told = error
     if told is not None:
         raise told
-    return video[0].video
+    return clip[0].video
 
 
 def _lists(root: Path) -> Any:

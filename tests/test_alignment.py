@@ -8,7 +8,6 @@ import torch
 from helpers import read_videos
 
 from avseg import AVSegmenter
-from avseg.data.avsbench import avsbench
 from avseg.data.frames import Subset
 from avseg.data.loader import evaluation_clips
 from avseg.data.pictures import read_mask
@@ -22,7 +21,7 @@ FIRST = 15 / 16  # seconds; AVSBench's frames are one second apart from there
 
 def of_raw_videos(segmenter: AVSegmenter, root: Path, subset: Subset) -> np.ndarray:
     """``(videos, 5)`` Jaccard indices of what `AVSegmenter` says of test videos at the moments of their frames."""
-    _layout, found = avsbench(root, subset), []
+    found = []
     for video in (video for video in read_videos(root, subset) if video[0].split == "test"):
         moments = list(segmenter.stream(video[0].raw, fps=1, start=FIRST, end=5))
         scores = torch.from_numpy(np.stack([moment.score for moment in moments]))

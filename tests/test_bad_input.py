@@ -329,7 +329,6 @@ def test_a_row_without_files(
 
 def test_one_bad_video_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     videos = make_avsbench(tmp_path, "s4", {"train": 3}, settings={"s4_train_1": {"sound": 0}})
-    avsbench(tmp_path, "s4")
     not_a_video(videos[2][0].raw)
 
     assert main(["data", "prepare", str(tmp_path), "--workers", "1"]) == 1

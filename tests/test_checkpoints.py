@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from toy_models import save_tiny
 
 from avseg.cli import main
-from avseg.data.avsbench import avsbench
 from avseg.data.flow_trees import export_published_flow
 from avseg.models import load
 
@@ -122,7 +121,6 @@ def test_evaluate_reads_the_flow_that_is_asked_for(tmp_path: Path, capsys: pytes
     assert "S4_flows" in capsys.readouterr().err
     avseg(*arguments, "computed")
     export_published_flow(root, "s4")
-    avsbench(root, "s4")
     for video in read_videos(root, "s4"):
         for k in range(1, 6):
             video[k - 1].flow().unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from avseg.data.index import read_rows
+from avseg.data.lists import read_rows
 from avseg.errors import AvsegError
 from avseg.files import clear, scratch, whole_folder
 from avseg.media.audio import load_audio

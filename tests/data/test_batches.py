@@ -206,7 +206,7 @@ def test_training_opens_no_hidden_mask(s4: Path, opened: list[str], length: int)
 def test_flow_is_read_only_for_the_nf_branch(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    shutil.rmtree(avsbench(root, "s4").data / "flow")
+    shutil.rmtree(root / "Single-source/s4_data" / "flow")
     batch = next(iter(training_data(config(root, model__neighbouring_frames=False)).loader(5)))
     assert not batch.labelled.flow.any()
     assert batch.labelled.flow.shape == (2, 1, 2, 32, 32)
@@ -240,7 +240,7 @@ def test_flow_of_another_method_is_not_taken_for_it(s4: Path, ms3: Path, tmp_pat
 def test_missing_files_show_before_training(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    _layout, video = avsbench(root, "s4"), read_videos(root, "s4")[2]
+    video = read_videos(root, "s4")[2]
     for path, mend in [
         (video[2].image, "avseg data prepare"),
         (video[0].log_mel, "avseg data prepare"),
@@ -261,7 +261,6 @@ def test_missing_files_show_before_training(s4: Path, tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_sentence(s4: Path, tmp_path: Path, workers: int) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    avsbench(root, "s4")
     for video in read_videos(root, "s4"):
         video[0].image.write_bytes(b"damaged")
     with pytest.raises(AvsegError) as caught:

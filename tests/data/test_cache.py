@@ -148,7 +148,7 @@ def test_few_labels_and_no_flow_equal_those_of_the_files(root: Path, tmp_path: P
 
 def test_what_is_there_is_not_made_again(root: Path) -> None:
     base = stored(run_data(root, distant=False, neighbouring_frames=False))
-    assert base.store
+    assert base.cache
     first = shards(root)
     assert {path.parent.name for path in first} == {"frame-32-stretch-v1", "mask-32-stretch-v1", "log_mel-v1"}
     counts: list[tuple[int, int]] = []
@@ -166,7 +166,6 @@ def test_what_is_there_is_not_made_again(root: Path) -> None:
 
 
 def test_a_changed_file_is_read_anew(root: Path) -> None:
-    avsbench(root, "s4")
     video = next(video for video in read_videos(root, "s4") if video[0].split == "train")
     stored(run_data(root))
     size = (64, 64)
@@ -279,7 +278,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from avseg.data import cache
 cache.ROWS = 1
-from data.test_store import run_data, stored
+from data.test_cache import run_data, stored
 stored(run_data(Path(sys.argv[1])), workers=1)
 """
 
@@ -341,7 +340,6 @@ def test_a_complete_store_needs_no_permission(root: Path, monkeypatch: pytest.Mo
 
 
 def test_faulty_files_are_sentences(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    avsbench(root, "s4")
     video = next(video for video in read_videos(root, "s4") if video[0].split == "train")
     data = run_data(root)
     path = video[1].image

@@ -83,34 +83,34 @@ def test_distant_frames_are_looked_at(ms3: Path, tmp_path: Path) -> None:
     assert check(root, "ms3", workers=1) == []
     layout = distant_frames(root / "MS3_Extend")
     first, second, third, _ = read_frames(distant_frames(layout.folder))
-    layout.image(first).unlink()
-    layout.flow(second).write_bytes(b"")
-    third[0].log_mel.write_bytes(pickle.dumps([1, 2, 3]))
+    first.image.unlink()
+    second.flow().write_bytes(b"")
+    third.log_mel.write_bytes(pickle.dumps([1, 2, 3]))
     found = {problem.path for problem in check(root, "ms3", workers=1)}
-    assert found == {layout.image(first), layout.flow(second), third[0].log_mel}
+    assert found == {first.image, second.flow(), third.log_mel}
 
 
 def test_flow_of_every_method_is_looked_at(mutable: DataSet, ms3: Path, tmp_path: Path) -> None:
     video = read_videos(mutable.root, "s4")[0]
-    shutil.copytree(mutable.data / "flow", mutable.data / "flow_dis")
+    shutil.copytree(mutable.folder / "s4_data" / "flow", mutable.folder / "s4_data" / "flow_dis")
     assert check(mutable.root, "s4", workers=1) == []
     video[1].flow("dis").unlink()
     video[2].flow().write_bytes(b"")
     found = {problem.path for problem in check(mutable.root, "s4", workers=1)}
     assert found == {video[1].flow("dis"), video[2].flow()}
-    shutil.rmtree(mutable.data / "flow")
+    shutil.rmtree(mutable.folder / "s4_data" / "flow")
     assert [problem.path for problem in check(mutable.root, "s4", workers=1)] == [video[1].flow("dis")]
     layout = distant_frames(Path(shutil.copytree(ms3, tmp_path / "ms3")) / "MS3_Extend")
     shutil.copytree(layout.folder / "flow", layout.folder / "flow_dis")
-    path = layout.flow(read_frames(distant_frames(layout.folder))[0], "dis")
+    path = read_frames(layout)[0].flow("dis")
     path.unlink()
     assert [problem.path for problem in check(tmp_path / "ms3", "ms3", workers=1)] == [path]
 
 
 def test_published_flow_stands_in_for_ours(mutable: DataSet) -> None:
     export_published_flow(mutable.root, "s4")
-    shutil.rmtree(mutable.data / "flow")
+    shutil.rmtree(mutable.folder / "s4_data" / "flow")
     assert check(mutable.root, "s4", workers=1) == []
-    path = mutable.published_flow(read_videos(mutable.root, "s4")[0], 3)[1]
+    path = read_frames(mutable)[2].published_flow[1]
     path.unlink()
     assert [problem.path for problem in check(mutable.root, "s4", workers=1)] == [path]

@@ -237,14 +237,15 @@ def test_lent_flow_keeps_embeddings_and_needs_a_branch(s4: Path) -> None:
     config = replace(shuffled.config, model=replace(shuffled.config.model, neighbouring_frames=False))
     plain = training_data(config)
     assert plain.flow == "none"
-    assert all(item.moves_as is None for item in (*plain.labelled, *plain.validation))
+    assert not any(lenders_of(clip) for clip in (*plain.labelled, *plain.validation))
     assert not next(iter(plain.loader())).labelled.flow.any()
 
 
 def test_one_video_alone_has_no_lender(s4: Path, ms3: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(s4, tmp_path / "s4"))
     index = read_videos(root, "s4")
-    write_index(root, "s4", [index[0], *(video for video in index if video[0].split != "train")])
+    kept = [index[0], *(video for video in index if video[0].split != "train")]
+    write_index(avsbench(root, "s4"), [frame for video in kept for frame in video])
     with pytest.raises(AvsegError, match=r"Single-source has one video of split train, .*data\.flow to computed"):
         data(root, flow="shuffled")
     with pytest.raises(AvsegError, match="one video of split train"):

@@ -166,8 +166,7 @@ def test_a_missing_file_of_either_shows_before_training(both: Path, tmp_path: Pa
     root = tmp_path / "copy"
     shutil.copytree(both, root)
     for subset in ("s4", "ms3"):
-        layout = avsbench(root, subset)
-        path = layout.log_mel(next(video for video in read_videos(root, subset) if video[0].split == "train"))
+        path = next(video[0].log_mel for video in read_videos(root, subset) if video[0].split == "train")
         path.rename(path.with_suffix(".away"))
         with pytest.raises(AvsegError, match="avseg data prepare") as caught:
             data(root)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import read_videos
 
-from avseg.data.avsbench import avsbench, distant_frames, read_frames
+from avseg.data.avsbench import avsbench, distant_folder, distant_frames, read_frames
 from avseg.data.flow_trees import export_published_flow, import_published_flow
 from avseg.errors import AvsegError
 from avseg.media.flow import read_flow_png, read_published
@@ -15,14 +15,14 @@ from avseg.media.flow import read_flow_png, read_published
 def test_flow_goes_to_the_published_form_and_back(request: pytest.FixtureRequest, tmp_path: Path, subset: str) -> None:
     root = tmp_path / "copy"
     shutil.copytree(request.getfixturevalue(subset), root)
-    layout = avsbench(root, subset)
+    avsbench(root, subset)
     videos = read_videos(root, subset)
     ours = [video[k - 1].flow() for video in videos for k in range(1, 6)]
     published = [video[k - 1].published_flow for video in videos for k in range(1, 6)]
     if subset == "ms3":
-        distant = distant_frames(layout.distant)
-        ours += [distant.flow(frame) for frame in read_frames(distant_frames(layout.distant))]
-        published += [distant.published_flow(frame) for frame in read_frames(distant_frames(layout.distant))]
+        frames = read_frames(distant_frames(distant_folder(root)))
+        ours += [frame.flow() for frame in frames]
+        published += [frame.published_flow for frame in frames]
     before = [read_flow_png(path) for path in ours]
 
     assert export_published_flow(root, subset, bound=8.0) == len(ours)
@@ -42,6 +42,6 @@ def test_nothing_to_import_or_export_is_said(s4: Path, tmp_path: Path) -> None:
         import_published_flow(s4, "s4")
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    shutil.rmtree(avsbench(root, "s4").data / "flow")
+    shutil.rmtree(root / "Single-source/s4_data" / "flow")
     with pytest.raises(AvsegError, match="avseg data prepare"):
         export_published_flow(root, "s4")

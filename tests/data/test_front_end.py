@@ -86,15 +86,15 @@ def test_data_without_a_note_are_told_apart_by_who_wrote_their_sound(tmp_path: P
     layout = avsbench(tmp_path, "s4")
     layout.front_end.unlink()
     assert PreparedWith.of(layout) == PreparedWith("clean", AUDIO_OFFSET)
-    for wav in (layout.data / "audio_wav").rglob("*.wav"):
+    for wav in (layout.folder / "s4_data" / "audio_wav").rglob("*.wav"):
         plain = wav.read_bytes()
         wav.write_bytes(plain[:36] + b"LIST\x04\x00\x00\x00INFO" + plain[36:])
     assert PreparedWith.of(layout) == PreparedWith("avsbench", AUDIO_OFFSET)
     assert len(told(tmp_path, "clean")) == 2
     assert prepare(tmp_path, "s4", workers=1, flow_method="dis").written == {"flow": 10}
     assert PreparedWith.of(layout) == PreparedWith("avsbench", AUDIO_OFFSET), "noted by now"
-    shutil.rmtree(layout.data / "visual_frames")
-    shutil.rmtree(layout.data / "audio_log_mel")
+    shutil.rmtree(layout.folder / "s4_data" / "visual_frames")
+    shutil.rmtree(layout.folder / "s4_data" / "audio_log_mel")
     layout.front_end.unlink()
     assert PreparedWith.of(layout) is None
 
@@ -103,7 +103,7 @@ def test_distant_frames_that_were_centred_are_not_mixed_with_others(tmp_path: Pa
     make_avsbench(tmp_path, "ms3", {"train": 1, "val": 1}, distant=2, prepared=True)
     distant = distant_frames(tmp_path / "MS3_Extend")
     assert PreparedWith.of(distant) == PreparedWith("clean", AUDIO_OFFSET)
-    distant.made.unlink()  # as before notes were taken
+    distant.front_end.unlink()  # as before notes were taken
     assert PreparedWith.of(distant) == PreparedWith("clean", 0.0)
     data = DataConfig(root=str(tmp_path), subset="ms3")
     config = Config(data=data, model=ModelConfig(inputs=inputs()))

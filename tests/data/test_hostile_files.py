@@ -13,7 +13,7 @@ import torch
 from helpers import load_clip, make_avsbench, read_videos
 
 from avseg.config import Config, DataConfig, InputConfig, RunConfig
-from avseg.data.avsbench import avsbench, write_index
+from avseg.data.avsbench import avsbench, read_frames, write_index
 from avseg.data.cache import Shard
 from avseg.data.check import check
 from avseg.data.dataset import whole_videos
@@ -79,7 +79,6 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_check_looks_at_headers_first(tmp_path: Path) -> None:
     video = make_avsbench(tmp_path, videos={"train": 1}, prepared=True)[0]
-    avsbench(tmp_path, "s4")
     for path in (video[1].image, video[2].flow(), video[0].mask):
         path.write_bytes(png(50_000, 50_000))
     video[3].image.rename(video[3].image.with_suffix(".jpg"))
@@ -126,7 +125,7 @@ def test_a_csv_is_read_or_its_line_is_named(tmp_path: Path, data: bytes, message
 
 
 def test_a_table_without_end_is_not_read_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("avseg.data.index._MOST_ROWS", 1000)
+    monkeypatch.setattr("avseg.data.lists._MOST_ROWS", 1000)
     path = tmp_path / "sizes.csv"
     for rows in (999, 1000):
         path.write_text("name,width,height\n" + "a,1,1\n" * rows)
@@ -142,9 +141,9 @@ def test_a_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
     index.parent.mkdir()
     index.write_bytes(table("5" * 5000, "bébé").decode().encode(encoding))
     videos = read_videos(tmp_path, "s4")
-    assert [(video[0].category, video.start) for video in videos] == [("dog_barking", 0), ("bébé", 0)]
+    assert [video[0].category for video in videos] == ["dog_barking", "bébé"]
     (tmp_path / "few.txt").write_bytes("b\n".encode(encoding))
-    assert read_label_subset(tmp_path / "few.txt", videos) == {"b"}
+    assert read_label_subset(tmp_path / "few.txt", [frame for video in videos for frame in video]) == {"b"}
 
 
 @pytest.mark.parametrize("width", ["0", "-4", "1e9", "9" * 5000, "nan", ""])
@@ -212,7 +211,8 @@ def test_no_validation_videos_are_told_before_anything_else(tmp_path: Path) -> N
         train(config)
     with pytest.raises(AvsegError, match=r"no videos of split 'val': .* write val in the column split"):
         whole_videos(avsbench(tmp_path, "s4"), "val")
-    write_index(tmp_path, "s4", [video for video in read_videos(tmp_path, "s4") if video[0].split == "train"])
+    data = avsbench(tmp_path, "s4")
+    write_index(data, [frame for frame in read_frames(data) if frame.split == "train"])
     with pytest.raises(AvsegError, match=r"no videos of split 'test': its videos are of train: choose"):
         whole_videos(avsbench(tmp_path, "s4"), "test")
 

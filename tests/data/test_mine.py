@@ -57,16 +57,13 @@ def like(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def keys(report: MineReport) -> list[str]:
-    return [frame.video[0].key for frame in report.frames]
+    return [frame.video.key for frame in report.frames]
 
 
 def pictures(out: Path) -> dict[str, bytes]:
     """The picture of each video, by its key."""
     layout = distant_frames(out / "MS3_Extend")
-    return {
-        Path(frame.video).stem.rsplit("_", 1)[0]: layout.image(frame).read_bytes()
-        for frame in read_frames(distant_frames(layout.folder))
-    }
+    return {Path(frame.source).stem.rsplit("_", 1)[0]: frame.image.read_bytes() for frame in read_frames(layout)}
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +88,7 @@ def test_what_fits_is_taken_and_what_is_in_the_data_set_is_not(mined: tuple[Path
     assert "marching" not in taken
     assert "ms3_test" not in taken
     assert "fiddle_1" not in taken
-    categories = [frame.video[0].category for frame in report.frames]
+    categories = [frame.video.category for frame in report.frames]
     assert sorted(categories[:3]) == ["dog_barking", "helicopter", "playing_violin"], "they take turns"
     assert categories[3:7].count("dog_barking") == 2
     assert [frame.n for frame in report.frames] == [str(n) for n in range(1, 9)]
@@ -132,9 +129,9 @@ def test_check_and_prepare_accept_it(source: Path, like: Path, tmp_path: Path) -
     assert check(root, "ms3", workers=1) == []
     assert prepare(root, "ms3", workers=1).written == {}
     layout = distant_frames(root / "MS3_Extend")
-    frames = read_frames(distant_frames(layout.folder))
+    frames = read_frames(layout)
     for frame in frames:
-        layout.image(frame).unlink()
+        frame.image.unlink()
     with pytest.raises(AvsegError, match=r"none of the 3 videos that .*index\.csv lists .*: put them, or a link"):
         prepare(root, "ms3", workers=1)
     (root / "VGGSound").symlink_to(source)
@@ -146,9 +143,9 @@ def test_a_source_beside_it_is_listed_where_it_lies(source: Path, like: Path, tm
     shutil.copytree(source, tmp_path / "sounds")
     mine(tmp_path / "sounds", like, tmp_path, workers=1)
     layout = distant_frames(tmp_path / "MS3_Extend")
-    frames = read_frames(distant_frames(layout.folder))
-    assert all(frame[0].raw.is_file() for frame in frames)
-    assert any(frame.video.startswith("sounds/more/") for frame in frames)
+    frames = read_frames(layout)
+    assert all(frame.raw.is_file() for frame in frames)
+    assert any(frame.source.startswith("sounds/more/") for frame in frames)
 
 
 def test_smaller_counts_lie_within_larger_ones(source: Path, like: Path, tmp_path: Path) -> None:
@@ -167,13 +164,9 @@ def test_a_choice_does_not_depend_on_what_else_is_there(source: Path, like: Path
     """Of two copies, one with fewer videos, the same are taken as far as they are there."""
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
-    whole = [
-        f.video for f in mine(copy, like, tmp_path / "a", workers=1).frames if f.video[0].category == "dog_barking"
-    ]
+    whole = [f.video for f in mine(copy, like, tmp_path / "a", workers=1).frames if f.video.category == "dog_barking"]
     whole[1].path.unlink()
-    fewer = [
-        f.video for f in mine(copy, like, tmp_path / "b", workers=1).frames if f.video[0].category == "dog_barking"
-    ]
+    fewer = [f.video for f in mine(copy, like, tmp_path / "b", workers=1).frames if f.video.category == "dog_barking"]
     assert fewer == [whole[0], *whole[2:]]
 
 
@@ -193,22 +186,22 @@ def test_the_middle_with_its_own_sound(source: Path, like: Path, tmp_path: Path)
     (tmp_path / "v" / "l.csv").write_text("two,1,helicopter,train\n")
     (frame,) = mine(tmp_path / "v", like, tmp_path, workers=1).frames
     layout = distant_frames(tmp_path / "MS3_Extend")
-    (listed,) = read_frames(distant_frames(layout.folder))
-    assert listed.name == frame.n
-    log_mel = load_log_mel(listed[0].log_mel)
+    (listed,) = read_frames(layout)
+    assert listed.video == frame.n
+    log_mel = load_log_mel(listed.log_mel)
     assert log_mel.shape == (1, 1, 96, 64)
     loudest = log_mel[0, 0].argmax(dim=1)
     assert loudest[:90].float().mean() < 20 < loudest[-2:].float().mean()
     # What `prepare` makes of the same video.
     make_avsbench(tmp_path / "other", "ms3", {"train": 1}, distant=1)
     other = distant_frames(tmp_path / "other" / "MS3_Extend")
-    shutil.copy(tmp_path / "v" / "two_1.mp4", other.raw_video(read_frames(distant_frames(other.folder))[0]))
+    shutil.copy(tmp_path / "v" / "two_1.mp4", read_frames(other)[0].raw)
     prepare(tmp_path / "other", "ms3", workers=1)
-    (same,) = read_frames(distant_frames(other.folder))
-    assert torch.equal(log_mel, load_log_mel(other.log_mel(same)))
-    assert layout.image(listed).read_bytes() == other.image(same).read_bytes()
-    assert layout.flow(listed).read_bytes() == other.flow(same).read_bytes()
-    assert read_image(layout.image(listed)).shape == (64, 64, 3), "the size of the data set's masks"
+    (same,) = read_frames(other)
+    assert torch.equal(log_mel, load_log_mel(same.log_mel))
+    assert listed.image.read_bytes() == same.image.read_bytes()
+    assert listed.flow().read_bytes() == same.flow().read_bytes()
+    assert read_image(listed.image).shape == (64, 64, 3), "the size of the data set's masks"
     assert read_sizes(layout.video_sizes) == {frame.n: (64, 64)}
 
 
@@ -216,18 +209,18 @@ def test_broken_videos_are_replaced_by_others_of_their_category(source: Path, li
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
     order = [frame.video for frame in mine(copy, like, tmp_path / "whole", workers=1).frames]
-    dogs = [video for video in order if video[0].category == "dog_barking"]
+    dogs = [video for video in order if video.category == "dog_barking"]
     dogs[0].path.write_bytes(dogs[0].path.read_bytes()[:900])
     write_mp4(dogs[1].path, seconds=2, sound=0)
     report = mine(copy, like, tmp_path / "out", count=3, workers=1)
     taken = [frame.video for frame in report.frames]
-    assert [video[0].category for video in taken] == [video[0].category for video in order[:3]]
+    assert [video.category for video in taken] == [video.category for video in order[:3]]
     assert dogs[2] in taken
     assert [key for key, _ in report.failures] == [dogs[0].key, dogs[1].key]
     assert "sound" in report.failures[1][1]
     layout = distant_frames(tmp_path / "out" / "MS3_Extend")
     assert len(list((layout.folder / "images").iterdir())) == 3, "no picture of the silent one is left"
-    assert len(read_frames(distant_frames(layout.folder))) == 3
+    assert len(read_frames(layout)) == 3
     assert len(mine(copy, like, tmp_path / "out", workers=1).frames) == 6
     for video in order:
         video.path.write_bytes(b"nothing")
@@ -300,6 +293,6 @@ def test_other_sizes_other_runs_and_nothing_to_take(source: Path, like: Path, tm
 def test_a_table_of_one_s_own(source: Path, like: Path, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("label,category\npeople marching,marching\n")
     report = mine(source, like, tmp_path, mapping=tmp_path / "m.csv", workers=1)
-    own = {frame.video[0].category for frame in report.frames}
+    own = {frame.video.category for frame in report.frames}
     assert "marching" in own
     assert own == {"marching", "dog_barking", "helicopter"}, "names of S4's categories stay labels"

@@ -7,13 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-import avseg.data.jobs as jobs_module
 import numpy as np
 import pytest
 import torch
 from helpers import disc_at, disc_mask, make_avsbench, read_videos, write_mp4, write_two_tones
 from PIL import Image
 
+import avseg.data.prepare as prepare_module
 from avseg.data.avsbench import avsbench, distant_frames, read_frames
 from avseg.data.check import check
 from avseg.data.lists import read_sizes
@@ -54,7 +54,6 @@ def test_everything_is_made_and_right(s4: Path) -> None:
 
 def test_frames_are_rgb(s4: Path) -> None:
     """The disc's colour survives the way mp4 -> PNG -> array without red and blue being swapped."""
-    avsbench(s4, "s4")
     for number, video in enumerate(read_videos(s4, "s4")):
         rng = np.random.default_rng(number)
         rng.integers(20, 110, (8, 8, 3), dtype=np.uint8)
@@ -72,7 +71,7 @@ def test_only_what_is_missing_is_made(s4: Path, tmp_path: Path) -> None:
     for path in removed:
         path.unlink()
     video[3].flow().write_bytes(b"")
-    stamps = {path: path.stat().st_mtime_ns for path in layout.folder / "s4_data".rglob("*.*") if path.is_file()}
+    stamps = {path: path.stat().st_mtime_ns for path in (layout.folder / "s4_data").rglob("*.*") if path.is_file()}
     seen: list[tuple[int, int]] = []
     report = prepare(root, "s4", workers=1, progress=lambda done, total: seen.append((done, total)))
     assert report.written == {"frames": 1, "flow": 2, "log_mel": 1}
@@ -151,7 +150,7 @@ def _alive(group: int) -> bool:
 def test_two_runs_at_once_are_refused(s4: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(s4, root)
-    avsbench(root, "s4").flow(read_videos(root, "s4")[0], 1).unlink()
+    read_videos(root, "s4")[0][0].flow().unlink()
 
     def again(done: int, total: int) -> None:
         if done == 1:
@@ -163,7 +162,6 @@ def test_two_runs_at_once_are_refused(s4: Path, tmp_path: Path) -> None:
 
 def test_faulty_videos_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 5, "val": 1}, settings={"s4_train_1": {"sound": 0}})
-    avsbench(tmp_path, "s4")
     raw = {video[0].video: video[0].raw for video in index}
     raw["s4_train_2"].write_bytes(raw["s4_train_2"].read_bytes()[:1500])
     raw["s4_train_3"].write_text("this is no video")
@@ -195,7 +193,6 @@ def test_short_sound_and_a_single_frame_are_notes(tmp_path: Path) -> None:
     notes = dict(report.notes)
     assert "its last log-mel example is repeated" in notes["-s4_train_0"]
     assert "single frame" in notes["s4_train_1"]
-    avsbench(tmp_path, "s4")
     examples = load_log_mel(index[0][0].log_mel)
     assert examples.shape == (5, 1, 96, 64)
     assert torch.equal(examples[2], examples[4])
@@ -215,7 +212,7 @@ def test_frames_and_sound_as_distributed_are_kept(s4: Path, tmp_path: Path) -> N
     shutil.rmtree(layout.folder / "s4_data" / "flow")
     layout.video_sizes.unlink()
     kept = {
-        p: p.stat().st_mtime_ns for p in layout.folder / "s4_data".rglob("*") if p.suffix in (".png", ".wav", ".pkl")
+        p: p.stat().st_mtime_ns for p in (layout.folder / "s4_data").rglob("*") if p.suffix in (".png", ".wav", ".pkl")
     }
     report = prepare(root, "s4", workers=1)
     assert report.written == {"flow": 50}
@@ -232,7 +229,7 @@ def test_frames_and_sound_as_distributed_are_kept(s4: Path, tmp_path: Path) -> N
 
 def test_no_raw_videos_at_all(tmp_path: Path) -> None:
     make_avsbench(tmp_path, "s4", {"train": 2})
-    shutil.rmtree(avsbench(tmp_path, "s4").data / "raw_videos")
+    shutil.rmtree(tmp_path / "Single-source/s4_data" / "raw_videos")
     with pytest.raises(AvsegError, match=r"raw_videos holds none of the 2 videos that s4_meta_data\.csv lists"):
         prepare(tmp_path, "s4")
     with pytest.raises(AvsegError, match=r"ms3_meta_data\.csv does not exist"):
@@ -241,7 +238,6 @@ def test_no_raw_videos_at_all(tmp_path: Path) -> None:
 
 def test_sizes_that_contradict_what_is_there(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 1}, size=64)
-    avsbench(tmp_path, "s4")
     with pytest.raises(AvsegError, match="masks of 64×64 pixels, not 96×96"):
         prepare(tmp_path, "s4", size=96, workers=1)
     prepare(tmp_path, "s4", workers=1)
@@ -259,14 +255,14 @@ def test_the_video_s_own_aspect_is_kept_for_letterbox(tmp_path: Path) -> None:
     layout = avsbench(tmp_path, "s4")
     write_mp4(index[0][0].raw, size=(128, 72))
     prepare(tmp_path, "s4", workers=1)
-    assert read_sizes(layout.video_sizes) == {index[0].name: (128, 72)}
+    assert read_sizes(layout.video_sizes) == {index[0][0].video: (128, 72)}
     assert read_image(index[0][0].image).shape == (64, 64, 3)
 
 
 def test_dis_flow(tmp_path: Path) -> None:
     index = make_avsbench(tmp_path, "s4", {"train": 1}, prepared=True)
     layout = avsbench(tmp_path, "s4")
-    before = {path: path.read_bytes() for path in layout.folder / "s4_data".rglob("*.*") if path.is_file()}
+    before = {path: path.read_bytes() for path in (layout.folder / "s4_data").rglob("*.*") if path.is_file()}
     assert prepare(tmp_path, "s4", workers=1, flow_method="dis").written == {"flow": 5}
     dis = index[0][0].flow("dis")
     assert dis.relative_to(layout.folder / "s4_data").parts[:2] == ("flow_dis", "train")
@@ -281,26 +277,26 @@ def test_distant_frames_are_the_middle_with_its_own_sound(tmp_path: Path) -> Non
     make_avsbench(tmp_path, "ms3", {"train": 1}, distant=2)
     layout = distant_frames(tmp_path / "MS3_Extend")
     frames = read_frames(distant_frames(layout.folder))
-    write_two_tones(frames[0][0].raw)
+    write_two_tones(frames[0].raw)
     report = prepare(tmp_path, "ms3", workers=1)
     assert report.failures == []
     assert report.videos == 3
     assert check(tmp_path, "ms3", workers=1) == []
-    log_mel = load_log_mel(frames[0][0].log_mel)
+    log_mel = load_log_mel(frames[0].log_mel)
     assert log_mel.shape == (1, 1, 96, 64)
     loudest = log_mel[0, 0].argmax(dim=1)
     assert loudest[:90].float().mean() < 20 < loudest[-2:].float().mean()
-    image = read_image(layout.image(frames[1]))
+    image = read_image(frames[1].image)
     assert image.shape == (64, 64, 3)
     across, down, _ = disc_at(1.5, 4, 64)
     bright = np.argwhere(image.min(axis=2) > 130).mean(axis=0)
     assert bright == pytest.approx([down, across], abs=1.5), "the disc where it is after half of three seconds"
-    assert read_flow_png(layout.flow(frames[0])).shape == (2, 64, 64)
+    assert read_flow_png(frames[0].flow()).shape == (2, 64, 64)
     assert prepare(tmp_path, "ms3", workers=1, flow_method="dis").written == {"flow": 5 + 2}
-    assert read_flow_png(frames[0]["dis" - 1].flow()).shape == (2, 64, 64)
+    assert read_flow_png(frames[0].flow("dis")).shape == (2, 64, 64)
     assert set(read_sizes(layout.video_sizes)) == {"1", "2"}
-    frames[1][0].raw.write_bytes(b"broken")
-    layout.image(frames[1]).unlink()
+    frames[1].raw.write_bytes(b"broken")
+    frames[1].image.unlink()
     assert [name for name, _ in prepare(tmp_path, "ms3", workers=1).failures] == ["MS3_Extend/2"]
 
 
@@ -310,14 +306,14 @@ def test_nowhere_to_write_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(AvsegError, match=r"\.avseg cannot be written to"):
         prepare(tmp_path, "s4", workers=1)
     (tmp_path / ".avseg").unlink()
-    real = jobs_module.write_wav
+    real = prepare_module.write_wav
 
     def full(path: Path, wave: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(jobs_module, "write_wav", full)
+    monkeypatch.setattr(prepare_module, "write_wav", full)
     with pytest.raises(AvsegError, match=r"No space left on device\): make room"):
         prepare(tmp_path, "s4", workers=1)
     assert index[0][4].image.is_file(), "what is made already is kept"
-    monkeypatch.setattr(jobs_module, "write_wav", real)
+    monkeypatch.setattr(prepare_module, "write_wav", real)
     assert prepare(tmp_path, "s4", workers=1).kept == 10

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from helpers import read_videos
 
-from avseg.data.avsbench import avsbench
 from avseg.data.synthetic import load_objects, make_knobs, read_benchmark, read_scenes, write_benchmark
 from avseg.data.synthetic.baselines import baselines, jaccard, motion_energy
 from avseg.data.synthetic.paint import Painter
@@ -49,7 +48,6 @@ def ms3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_s4_has_avsbenchs_layout(s4: Path) -> None:
-    avsbench(s4, "s4")
     videos = read_videos(s4, "s4")
     assert [v[0].split for v in videos] == ["train"] * 3 + ["val"] + ["test"] * 2
     with open(s4 / "Single-source" / "s4_meta_data.csv", newline="") as file:
@@ -68,7 +66,6 @@ def test_s4_has_avsbenchs_layout(s4: Path) -> None:
 
 
 def test_the_hidden_truth_is_not_published(s4: Path) -> None:
-    avsbench(s4, "s4")
     for video in read_videos(s4, "s4"):
         hidden = [k for k in range(1, 6) if video[k - 1].hidden_mask.exists()]
         assert hidden == ([2, 3, 4, 5] if video[0].split == "train" else [])
@@ -77,7 +74,6 @@ def test_the_hidden_truth_is_not_published(s4: Path) -> None:
 
 
 def test_masks_say_where_the_sounding_object_is_visible(s4: Path) -> None:
-    avsbench(s4, "s4")
     for record in read_scenes(s4, "s4"):
         video = scene_frames(s4, record)
         sounding = [o["object"] for o in record["objects"] if all(o["sounding"])]
@@ -134,7 +130,7 @@ def test_files_are_the_same_for_any_number_of_workers(s4: Path, tmp_path: Path) 
 def test_another_seed_gives_other_scenes(s4: Path, tmp_path: Path) -> None:
     info = write_benchmark(tmp_path / "b", "s4", videos=1, seed=1, workers=1, **TINY)
     assert info.hash != read_benchmark(s4, "s4").hash
-    assert {v[0].video for v in read_videos(tmp_path / "b", "s4")}.isdisjoint(v.name for v in read_videos(s4, "s4"))
+    assert {v[0].video for v in read_videos(tmp_path / "b", "s4")}.isdisjoint(v[0].video for v in read_videos(s4, "s4"))
 
 
 def test_what_was_stopped_goes_on_where_it_was(s4: Path, tmp_path: Path) -> None:
@@ -205,7 +201,6 @@ def test_benchmark_json_tells_what_it_is(s4: Path) -> None:
 
 
 def test_ms3_has_its_own_layout_with_changing_sources(ms3: Path) -> None:
-    avsbench(ms3, "ms3")
     videos = read_videos(ms3, "ms3")
     assert [v[0].split for v in videos] == ["train", "val", "test"]
     records = {r["name"]: r for r in read_scenes(ms3, "ms3")}
@@ -221,7 +216,6 @@ def test_ms3_has_its_own_layout_with_changing_sources(ms3: Path) -> None:
 
 
 def test_distant_videos_come_in_vggsounds_form(ms3: Path) -> None:
-    avsbench(ms3, "ms3")
     distant = [r for r in read_scenes(ms3, "ms3") if r["split"] == "distant"]
     rows = list(csv.reader((ms3 / "VGGSound" / "vggsound.csv").read_text().splitlines()))
     assert [row[0] for row in rows] == [r["name"] for r in distant]
@@ -238,8 +232,7 @@ def test_distant_videos_come_in_vggsounds_form(ms3: Path) -> None:
 
 def test_the_sound_in_the_file_is_the_scenes(s4: Path) -> None:
     for record in read_scenes(s4, "s4")[:3]:
-        layout = avsbench(s4, "s4")
-        sound = load_audio(layout.raw_video(scene_frames(record)))
+        sound = load_audio(scene_frames(s4, record)[0].raw)
         seconds = sound[: 5 * 16000].reshape(5, 16000)
         assert (20 * np.log10(np.sqrt((seconds**2).mean(1))) > -40).all()
 

@@ -15,7 +15,6 @@ from toy_models import save_tiny, toy
 
 from avseg.cli import main
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
-from avseg.data.avsbench import avsbench
 from avseg.data.clip import LabelledBatch
 from avseg.data.loader import evaluation_clips
 from avseg.data.pictures import read_mask
@@ -318,7 +317,7 @@ def test_scores_are_at_the_truths_own_size(tmp_path: Path, resize: str, size: in
         evaluate_checkpoint(folder, tmp_path, "ms3", "test", out=out, workers=0, progress=False, size=at)  # type: ignore[arg-type]
         found[at] = json.loads(out.read_text())
         assert found[at]["size"] == at
-    _layout, wanted = avsbench(tmp_path, "ms3"), []
+    wanted = []
     for batch in evaluation_clips(tmp_path, "ms3", "test", model.config.inputs, truth=True):
         logits = model.predict(normalise(batch, model.config)).logits[0]
         video = next(video for video in read_videos(tmp_path, "ms3") if video[0].video == batch.names[0])

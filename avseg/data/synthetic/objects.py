@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from avseg.data.index import read_rows
+from avseg.data.lists import read_rows
 from avseg.data.synthetic import shapes, timbres
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
