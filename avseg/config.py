@@ -5,6 +5,7 @@ Every section is a dataclass of plain values: ``avseg train --config FILE --mode
 """
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -289,7 +290,7 @@ class RunConfig:
 
 @dataclass
 class Config:
-    """A training run, whole: the sections of a file in ``configs/``."""
+    """A training run, whole: the sections of a file in ``avseg/configs/``."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -318,7 +319,9 @@ class Config:
 
 def add_config_arguments(parser: Any) -> None:
     """Give a jsonargparse ``parser`` the option ``--config FILE`` and one dotted option for every field of `Config`."""
-    parser.add_argument("--config", action="config", help="YAML file; later options override what it says")
+    parser.add_argument(
+        "--config", action="config", help="YAML file, or the name of one of avseg's; later options override it"
+    )
     for section in fields(Config):
         parser.add_class_arguments(cast(Any, section.default_factory), section.name)
 
@@ -341,11 +344,22 @@ def config_from_parsed(parser: Any, parsed: Any) -> Config:
     return config
 
 
+def find_config(name: str | Path) -> Path:
+    """The YAML file that ``name`` means: a path, or a configuration that comes with avseg.
+
+    ``configs/demo.yaml``, ``demo.yaml`` and ``demo`` name the same, unless there is a file of that name.
+    """
+    path = Path(name)
+    bundled = Path(__file__).parent / "configs" / f"{path.name.removesuffix('.yaml')}.yaml"
+    plain = path.parent in (Path(), Path("configs"))
+    return bundled if plain and not os.path.exists(path) and os.path.isfile(bundled) else path
+
+
 def load_config(path: str | Path, *overrides: str) -> Config:
     """Read a YAML configuration.
 
     Args:
-        path: The file.
+        path: The file, or the name of a configuration that comes with avseg; see `find_config`.
         overrides: As on the command line: ``"--data.root=DIR"``, ``"--ufe.burn_in=5"``.
 
     Raises:
@@ -353,8 +367,9 @@ def load_config(path: str | Path, *overrides: str) -> Config:
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    if not Path(path).is_file():
-        raise AvsegError(f"{path} does not exist: name a YAML file, such as one of configs/.")
+    path = find_config(path)
+    if not path.is_file():
+        raise AvsegError(f"{path} does not exist: name a YAML file, or one of avseg's, such as demo.")
     read_sections(path)
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     add_config_arguments(parser)

@@ -16,9 +16,9 @@ from avseg.files import check_file, write_json
 from avseg.reading import read_yaml
 
 if TYPE_CHECKING:
-    from avseg.data.synthetic import BenchmarkInfo
     from avseg.evaluation.scores import Evaluation
     from avseg.render import Moment
+    from avseg.synthetic import BenchmarkInfo
 
 BASELINE = ("--model.neighbouring_frames=false", "--ufe.distant_frames=false")
 PROTOCOL = "T=1"  # as the demo's models are trained
@@ -130,7 +130,7 @@ def _check(demo: Demo) -> None:
 
 def write_videos(demo: Demo) -> "BenchmarkInfo":
     """Stage 1: the generated benchmark as raw mp4 files, masks and a CSV."""
-    from avseg.data.synthetic import write_benchmark
+    from avseg.synthetic import write_benchmark
 
     with _timed(demo, "objects"):
         folder = find_objects(demo)
@@ -150,7 +150,7 @@ def write_videos(demo: Demo) -> "BenchmarkInfo":
 
 def find_objects(demo: Demo) -> Path | None:
     """The folder of cut-outs and recordings to generate from; None is the built-in procedural set."""
-    from avseg.data.stamps import stamps_if_any
+    from avseg.synthetic.stamps import stamps_if_any
 
     if demo.objects != "auto":
         return None if demo.objects == "procedural" else Path(demo.objects)
@@ -160,7 +160,7 @@ def find_objects(demo: Demo) -> Path | None:
 def prepare_videos(demo: Demo) -> None:
     """Stage 2: frames, log-mel and flow, exactly as from AVSBench's own raw videos."""
     from avseg.data.prepare import prepare
-    from avseg.data.synthetic import read_benchmark
+    from avseg.synthetic import read_benchmark
 
     size = read_benchmark(demo.root, "s4").knobs.size
     with _timed(demo, "preparing"), _bar("preparing videos") as progress:
@@ -210,9 +210,9 @@ def segment_one(demo: Demo) -> str:
 
 def summarise(demo: Demo, benchmark: "BenchmarkInfo", evaluations: "dict[str, Evaluation]") -> dict[str, Any]:
     """What ``summary.json`` holds: scores in [0, 1], and all that is needed to check them."""
-    from avseg.data.synthetic.baselines import baselines
     from avseg.evaluation.compare import compare
     from avseg.provenance import provenance
+    from avseg.synthetic.baselines import baselines
     from avseg.training.run import read_run
 
     with _timed(demo, "reference points"):

@@ -1,4 +1,4 @@
-"""Running one group by itself: ``python -m avseg.benchmarks.GROUP``."""
+"""Running one group by itself: ``python -m benchmarks.GROUP``."""
 
 import argparse
 import json
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from avseg.benchmarks.options import check
-from avseg.benchmarks.table import table
-from avseg.benchmarks.timing import Row, Settings, use_threads
 from avseg.errors import AvsegError
+from benchmarks.options import check
+from benchmarks.table import table
+from benchmarks.timing import Row, Settings, use_threads
 
 
 def run_alone(measure: Callable[[Settings], list[Row]]) -> None:

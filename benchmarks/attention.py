@@ -1,6 +1,6 @@
 """TPAVI's attention alone, the whole block, and the flow branch behind its encoder, against their plain forms.
 
-python -m avseg.benchmarks.attention [--quick]
+python -m benchmarks.attention [--quick]
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avseg.benchmarks.alone import run_alone
-from avseg.benchmarks.case import Case, compare
-from avseg.benchmarks.plain import PlainMotion
-from avseg.benchmarks.reference import PlainTPAVIBlock, attention
-from avseg.benchmarks.timing import Function, Maker, Row, Settings
 from avseg.config import ModelConfig
 from avseg.models.motion import MotionBranch
 from avseg.models.tpavi import TPAVIBlock
+from benchmarks.alone import run_alone
+from benchmarks.case import Case, compare
+from benchmarks.plain import PlainMotion
+from benchmarks.reference import PlainTPAVIBlock, attention
+from benchmarks.timing import Function, Maker, Row, Settings
 
 GROUP = "attention"
 WIDTH = 256
@@ -44,7 +44,7 @@ def cases(settings: Settings) -> Iterator[Case]:
                     continue
                 name = f"{words}, T = {frames}{', forward + backward' if training else ''}"
                 spec = {"part": part, "frames": frames, "training": training}
-                yield Case("avseg.benchmarks.attention", spec, name, spec)
+                yield Case("benchmarks.attention", spec, name, spec)
 
 
 def make(device: str, part: str, frames: int, training: bool) -> dict[str, Maker]:

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from avseg.config import load_config
-from avseg.data.synthetic import read_benchmark
-from avseg.data.synthetic.baselines import baselines
 from avseg.demo import BASELINE
 from avseg.evaluation.evaluate import evaluate_checkpoint
 from avseg.models.base import register
 from avseg.models.tpavi import TPAVI
 from avseg.provenance import provenance
+from avseg.synthetic import read_benchmark
+from avseg.synthetic.baselines import baselines
 from avseg.training.run import train
 
-CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
+CONFIG = Path(__file__).parents[1] / "avseg" / "configs" / "demo.yaml"
 
 
 @register("deaf")

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from avseg.benchmarks.memory import OutOfMemory, bounded, peak
-from avseg.benchmarks.timing import Function, Maker, Row, Settings, interleaved, timed_row
+from benchmarks.memory import OutOfMemory, bounded, peak
+from benchmarks.timing import Function, Maker, Row, Settings, interleaved, timed_row
 
 
 @dataclass(frozen=True)

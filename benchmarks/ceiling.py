@@ -21,14 +21,14 @@ from avseg.data.avsbench import avsbench
 from avseg.data.clip import DistantBatch
 from avseg.data.dataset import whole_videos
 from avseg.data.rows import read_row
-from avseg.data.synthetic import read_benchmark
 from avseg.evaluation.evaluate import evaluate_checkpoint
 from avseg.models import AVSModel
 from avseg.provenance import provenance
+from avseg.synthetic import read_benchmark
 from avseg.training import consistency
 from avseg.training.run import train
 
-CONFIG = Path(__file__).parents[1] / "experiments" / "scales" / "small_tpavi.yaml"
+CONFIG = Path(__file__).parents[1] / "avseg" / "experiments" / "scales" / "small_tpavi.yaml"
 
 
 class Truth:

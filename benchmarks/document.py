@@ -1,6 +1,6 @@
 """Write results into a document, between its marks ``<!-- bench:begin -->`` and ``<!-- bench:end -->``.
 
-python -m avseg.benchmarks.document RESULT.json [RESULT.json ...] docs/speed.md
+python -m benchmarks.document RESULT.json [RESULT.json ...] docs/speed.md
 """
 
 import argparse
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avseg.benchmarks.result import GROUPS, read_result
-from avseg.benchmarks.table import number, share
-from avseg.benchmarks.timing import Row
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from benchmarks.result import GROUPS, read_result
+from benchmarks.table import number, share
+from benchmarks.timing import Row
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _TITLES = {

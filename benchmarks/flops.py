@@ -3,17 +3,17 @@
 Matrix products, convolutions and attention count; Fourier transforms, sampling, resizing and what goes element by
 element do not. An operation counts where its module is called; what a parent does with a child's weights is ``rest``.
 
-    python -m avseg.benchmarks.flops [--quick]
+    python -m benchmarks.flops [--quick]
 """
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from avseg.benchmarks.alone import run_alone
-from avseg.benchmarks.reference import plain
-from avseg.benchmarks.subjects import SUBJECTS, forward_inputs, subject_model
-from avseg.benchmarks.timing import Row, Settings, ratio
 from avseg.models import AVSModel
+from benchmarks.alone import run_alone
+from benchmarks.reference import plain
+from benchmarks.subjects import SUBJECTS, forward_inputs, subject_model
+from benchmarks.timing import Row, Settings, ratio
 
 GROUP = "flops"
 

@@ -1,9 +1,9 @@
 """Forward pass of each base model × encoder at 224 pixels, against the plain reference, with what speeds it up.
 
-Sound is embedded before (VGGish costs the same either way; `avseg.benchmarks.flops` has its share), and models have
+Sound is embedded before (VGGish costs the same either way; `benchmarks.flops` has its share), and models have
 the flow branch.
 
-    python -m avseg.benchmarks.forward [--quick] [--options eager,channels_last,bf16,compile]
+    python -m benchmarks.forward [--quick] [--options eager,channels_last,bf16,compile]
 """
 
 import statistics
@@ -14,13 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from avseg.benchmarks.alone import run_alone
-from avseg.benchmarks.case import Case, add_memory, sampled
-from avseg.benchmarks.options import accelerate, difference
-from avseg.benchmarks.reference import plain
-from avseg.benchmarks.subjects import SUBJECTS, forward_inputs, subject_model
-from avseg.benchmarks.timing import Function, Maker, Row, Settings, timed_row
 from avseg.models import AVSModel
+from benchmarks.alone import run_alone
+from benchmarks.case import Case, add_memory, sampled
+from benchmarks.options import accelerate, difference
+from benchmarks.reference import plain
+from benchmarks.subjects import SUBJECTS, forward_inputs, subject_model
+from benchmarks.timing import Function, Maker, Row, Settings, timed_row
 
 GROUP = "forward"
 # Compiling takes minutes for each model and shape: others run eagerly alone.
@@ -54,7 +54,7 @@ def cases(settings: Settings) -> Iterator[Case]:
             options = settings.options if _has_options(key, clips, frames, settings) else ("eager",)
             spec = {"key": key, "clips": clips, "frames": frames, "options": list(options)}
             tags = {"model": key, "batch": clips, "frames": frames}
-            yield Case("avseg.benchmarks.forward", spec, f"{subject.name}, {shape}", tags)
+            yield Case("benchmarks.forward", spec, f"{subject.name}, {shape}", tags)
 
 
 def _has_options(key: str, clips: int, frames: int, settings: Settings) -> bool:

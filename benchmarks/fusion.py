@@ -18,13 +18,13 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from avseg.config import Config, load_config
-from avseg.data.synthetic import read_benchmark
 from avseg.models.motion import MotionBranch
 from avseg.provenance import provenance
+from avseg.synthetic import read_benchmark
 from avseg.training.run import train
 from avseg.training.task import AVSTask
 
-CONFIG = Path(__file__).parents[1] / "experiments" / "scales" / "small_tpavi.yaml"
+CONFIG = Path(__file__).parents[1] / "avseg" / "experiments" / "scales" / "small_tpavi.yaml"
 ARMS = ("none", "sum", "gated", "normalised")
 SHOWN = (0, 10, 30, 50, 100)
 

@@ -1,6 +1,6 @@
 """Damaged files of every kind through the package's own readers, each in a process with limits of time and memory.
 
-``python -m avseg.benchmarks.fuzz`` replays 540 seeded mutations and fails where one ends in a traceback, hangs or takes
+``python -m benchmarks.fuzz`` replays 540 seeded mutations and fails where one ends in a traceback, hangs or takes
 too much memory. Needs Linux.
 """
 
@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import torch
 
-from avseg.benchmarks import fuzz_readers
-from avseg.benchmarks.fuzz_readers import Seed, damaged, prepare
+from benchmarks import fuzz_readers
+from benchmarks.fuzz_readers import Seed, damaged, prepare
 
 OUTCOMES = ("clean", "result", "traceback", "hang", "memory")
 BAD = OUTCOMES[2:]
@@ -204,7 +204,7 @@ def table(found: list[Outcome]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser("python -m avseg.benchmarks.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="other mutations")
     parser.add_argument("--count", type=int, default=540, help="cases in all")
     parser.add_argument("--only", default=",".join(READERS), help="readers, with commas between them")

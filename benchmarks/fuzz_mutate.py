@@ -1,4 +1,4 @@
-"""Mutations of files for `avseg.benchmarks.fuzz`: of bytes, of binary fields, and of the values in structured text."""
+"""Mutations of files for `benchmarks.fuzz`: of bytes, of binary fields, and of the values in structured text."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What `avseg.benchmarks.fuzz` damages: a small file of every kind, and the way by which the package reads it."""
+"""What `benchmarks.fuzz` damages: a small file of every kind, and the way by which the package reads it."""
 
 import io
 import json
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import yaml
 
-from avseg.benchmarks.fuzz_mutate import VALUES, Kind, mutate
 from avseg.config import Config, InputConfig, ModelConfig, WeightsConfig, load_config
 from avseg.data.avsbench import avsbench, distant_frames, frame_index, read_frames, video_frames, write_index
 from avseg.data.cache import open_cache
@@ -30,7 +29,6 @@ from avseg.data.lists import read_label_subset, write_label_subset, write_sizes
 from avseg.data.log_mel import save_log_mel
 from avseg.data.pictures import write_image, write_mask
 from avseg.data.rows import batch_of, read_row
-from avseg.data.synthetic import read_benchmark
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import compare_files, comparison_table
@@ -41,6 +39,8 @@ from avseg.media.audio import load_audio, log_mel_at, read_wav, write_wav
 from avseg.media.flow import write_flow_png, write_published
 from avseg.media.video import probe, write_video
 from avseg.models import build, load
+from avseg.synthetic import read_benchmark
+from benchmarks.fuzz_mutate import VALUES, Kind, mutate
 
 INPUTS = InputConfig(image_size=64)
 VIDEO = video_frames(avsbench("", "s4"), "-bark_36", "train", "dog_barking")

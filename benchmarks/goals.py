@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from avseg.benchmarks.timing import Row
+from benchmarks.timing import Row
 
 Value = Callable[[Row], float | None]
 

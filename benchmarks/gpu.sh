@@ -31,7 +31,7 @@ bench() {
             --json "$OUT/bench-$group.json"
         return
     done
-    echo "done: bench; then: python -m avseg.benchmarks.document $OUT/bench-*.json docs/speed.md"
+    echo "done: bench; then: python -m benchmarks.document $OUT/bench-*.json docs/speed.md"
 }
 
 # The shipped model on more scenes and for more steps than a CPU had time for; weigh its size and its

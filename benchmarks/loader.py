@@ -28,7 +28,7 @@ from avseg.data.cache import open_cache
 from avseg.data.frames import Frame
 from avseg.data.loader import TrainingData, training_data
 from avseg.data.prepare import prepare
-from avseg.data.synthetic import write_benchmark
+from avseg.synthetic import write_benchmark
 
 SIDE, BATCH = 224, 8
 

@@ -1,6 +1,6 @@
 """How peak memory is taken: on a CPU in a fresh process for each function, on a GPU from PyTorch's own account.
 
-The child process is `python -m avseg.benchmarks.memory`; it gives freed memory back at once, so that what is resident
+The child process is `python -m benchmarks.memory`; it gives freed memory back at once, so that what is resident
 is what is in use.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avseg.benchmarks.timing import Function, Settings, use_threads
+from benchmarks.timing import Function, Settings, use_threads
 
 MIB = 2**20
 _STATUS = Path("/proc/self/status")
@@ -68,8 +68,10 @@ def peak(module: str, spec: dict[str, Any], function: str, settings: Settings) -
     if not _STATUS.exists():
         return None
     asked = json.dumps({"module": module, "spec": spec, "function": function, "threads": settings.threads})
-    command = [sys.executable, "-m", "avseg.benchmarks.memory", asked]
-    done = subprocess.run(command, env={**os.environ, **_GIVE_BACK}, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.memory", asked]
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **_GIVE_BACK, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         return None
     return Peak(**json.loads(done.stdout.splitlines()[-1]))

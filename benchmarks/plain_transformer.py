@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avseg.benchmarks.plain import Plain
+from benchmarks.plain import Plain
 
 Sizes = list[tuple[int, int]]
 

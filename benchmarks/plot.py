@@ -1,18 +1,18 @@
 """Draw a result: how many times faster ours is, and how the cost of attention grows with T.
 
-python -m avseg.benchmarks.plot RESULT.json PICTURE.png
+python -m benchmarks.plot RESULT.json PICTURE.png
 """
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avseg.benchmarks.result import read_result
-from avseg.benchmarks.table import number
-from avseg.benchmarks.timing import Row
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.render import OKABE_ITO
+from benchmarks.result import read_result
+from benchmarks.table import number
+from benchmarks.timing import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

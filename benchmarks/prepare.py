@@ -17,7 +17,7 @@ from typing import Any
 
 from avseg.data.parallel import cores
 from avseg.data.prepare import prepare
-from avseg.data.synthetic import write_benchmark
+from avseg.synthetic import write_benchmark
 
 SIDE = 224
 

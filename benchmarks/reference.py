@@ -2,7 +2,7 @@
 
 `plain` turns any model of avseg's into its reference. Every pixel passes through every convolution, TPAVI's matrix of
 all pixels against all pixels exists, attention is softmax over explicit matrices, and nothing is kept from one call to
-the next. The published UFE step is in `avseg.benchmarks.reference_step`.
+the next. The published UFE step is in `benchmarks.reference_step`.
 """
 
 from copy import deepcopy
@@ -11,7 +11,10 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avseg.benchmarks.plain import (
+from avseg.models import AVSModel, Prediction
+from avseg.models.avsegformer import AVSegFormer
+from avseg.models.tpavi import TPAVI
+from benchmarks.plain import (
     Plain,
     PlainMotion,
     PlainPyramidConvolution,
@@ -19,7 +22,7 @@ from avseg.benchmarks.plain import (
     adopt,
     plain_image_encoder,
 )
-from avseg.benchmarks.plain_transformer import (
+from benchmarks.plain_transformer import (
     PlainChannelMixer,
     PlainDecoderLayer,
     PlainEncoder,
@@ -27,9 +30,6 @@ from avseg.benchmarks.plain_transformer import (
     PlainMaskHead,
     PlainQueryGenerator,
 )
-from avseg.models import AVSModel, Prediction
-from avseg.models.avsegformer import AVSegFormer
-from avseg.models.tpavi import TPAVI
 
 
 def plain(model: AVSModel) -> "PlainTPAVI | PlainAVSegFormer":

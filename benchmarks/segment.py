@@ -3,7 +3,7 @@
 A small video has the model's own picture size, the other one is 720p. Stages are timed one after the other on the same
 frames; together they would take the sum of their times, which `segment_video` beats where it lets them overlap.
 
-    python -m avseg.benchmarks.segment [--quick]
+    python -m benchmarks.segment [--quick]
 """
 
 import statistics
@@ -17,9 +17,6 @@ import cv2
 import numpy as np
 import torch
 
-from avseg.benchmarks.alone import run_alone
-from avseg.benchmarks.subjects import subject_model
-from avseg.benchmarks.timing import Row, Settings
 from avseg.data.clip import Batch
 from avseg.inference import FPS, AVSegmenter, segment_video
 from avseg.media.audio import SAMPLE_RATE, log_mel_at
@@ -28,6 +25,9 @@ from avseg.media.resize import resize
 from avseg.media.video import FramePair, VideoWriter, iter_pairs
 from avseg.models import normalise
 from avseg.render import overlay
+from benchmarks.alone import run_alone
+from benchmarks.subjects import subject_model
+from benchmarks.timing import Row, Settings
 
 GROUP = "segment"
 RATE = 25

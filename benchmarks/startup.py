@@ -1,6 +1,6 @@
 """How long ``avseg --help`` and ``import avseg`` take, each in a fresh process.
 
-python -m avseg.benchmarks.startup
+python -m benchmarks.startup
 """
 
 import statistics
@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 
-from avseg.benchmarks.alone import run_alone
-from avseg.benchmarks.timing import Row, Settings
+from benchmarks.alone import run_alone
+from benchmarks.timing import Row, Settings
 
 GROUP = "startup"
 _LINES = {

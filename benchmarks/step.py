@@ -3,7 +3,7 @@
 Ours is what training does: `ufe_losses` and the optimiser of `AVSTask`, with stored embeddings of the sound where its
 encoder is frozen. Both draw the same views with the same functions.
 
-    python -m avseg.benchmarks.step [--quick]
+    python -m benchmarks.step [--quick]
 """
 
 import statistics
@@ -16,18 +16,18 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from avseg.benchmarks.alone import run_alone
-from avseg.benchmarks.case import Case, add_memory, sampled
-from avseg.benchmarks.options import accelerate
-from avseg.benchmarks.reference import plain
-from avseg.benchmarks.reference_step import published_losses
-from avseg.benchmarks.subjects import SUBJECTS, subject_model, train_batch
-from avseg.benchmarks.timing import Function, Maker, Row, Settings, digits, ratio, timed_row
 from avseg.config import Config
 from avseg.data.clip import TrainBatch
 from avseg.models import AVSModel
 from avseg.training.consistency import Draws, supervised_loss, ufe_losses, weak_view
 from avseg.training.task import AVSTask
+from benchmarks.alone import run_alone
+from benchmarks.case import Case, add_memory, sampled
+from benchmarks.options import accelerate
+from benchmarks.reference import plain
+from benchmarks.reference_step import published_losses
+from benchmarks.subjects import SUBJECTS, subject_model, train_batch
+from benchmarks.timing import Function, Maker, Row, Settings, digits, ratio, timed_row
 
 GROUP = "step"
 _OPTIONS_OF = ("tpavi_resnet50", "avsegformer_resnet50")
@@ -59,7 +59,7 @@ def cases(settings: Settings) -> Iterator[Case]:
                 options = list(settings.options) if tried else ["eager"]
                 spec = {"key": key, "size": size, "burn_in": burn_in, "options": options}
                 name = f"{subject.name}, {'burn-in, ' if burn_in else ''}B = {size}"
-                yield Case("avseg.benchmarks.step", spec, name, {"model": key, "batch": size, "burn_in": burn_in})
+                yield Case("benchmarks.step", spec, name, {"model": key, "batch": size, "burn_in": burn_in})
 
 
 def make(device: str, key: str, size: int, burn_in: bool, options: list[str]) -> dict[str, Maker]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from avseg.benchmarks.goals import verdicts
-from avseg.benchmarks.memory import OutOfMemory
-from avseg.benchmarks.result import FORMAT_VERSION, GROUPS
-from avseg.benchmarks.timing import Row, Settings, use_threads
 from avseg.errors import AvsegError
 from avseg.provenance import provenance
+from benchmarks.goals import verdicts
+from benchmarks.memory import OutOfMemory
+from benchmarks.result import FORMAT_VERSION, GROUPS
+from benchmarks.timing import Row, Settings, use_threads
 
 _WITH_QUICK_ALONE = ("loader", "prepare")  # their `measure` needs to know nothing else
 
@@ -84,7 +84,7 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
     Raises:
         AvsegError: a group that there is not.
     """
-    there = [group for group in GROUPS if find_spec(f"avseg.benchmarks.{group}") is not None]
+    there = [group for group in GROUPS if find_spec(f"benchmarks.{group}") is not None]
     for name in only:
         if name not in there:
             raise AvsegError(f"--only: '{name}' is no group of benchmarks: there are {', '.join(there)}.")
@@ -92,7 +92,7 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
 
 
 def _measure(group: str, settings: Settings) -> list[Row]:
-    measure: Callable[..., list[Row]] = import_module(f"avseg.benchmarks.{group}").measure
+    measure: Callable[..., list[Row]] = import_module(f"benchmarks.{group}").measure
     try:
         if group not in _WITH_QUICK_ALONE:
             return measure(settings)

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from avseg.benchmarks.timing import Row
+from benchmarks.timing import Row
 
 _NAME = 34
 _GOAL = 38

@@ -38,7 +38,7 @@ class Settings:
         repeats: Samples of each function; fewer where they would take longer than ``seconds``.
         seconds: What one case may take before it ends with the samples it has, at least three (one if ``quick``).
         quick: Fewer cases, fewer samples.
-        options: What is tried on models besides: see `avseg.benchmarks.options`.
+        options: What is tried on models besides: see `benchmarks.options`.
         tell: Is told what is being measured.
     """
 

@@ -12,9 +12,9 @@ from avseg.data.frames import Subset
 from avseg.data.loader import evaluation_clips
 from avseg.data.pictures import read_mask
 from avseg.data.prepare import prepare
-from avseg.data.synthetic import write_benchmark
 from avseg.evaluation.evaluate import evaluate
 from avseg.evaluation.metrics import jaccard_per_frame
+from avseg.synthetic import write_benchmark
 
 FIRST = 15 / 16  # seconds; AVSBench's frames are one second apart from there
 

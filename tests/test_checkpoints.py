@@ -18,7 +18,7 @@ from avseg.cli import main
 from avseg.data.flow_trees import export_published_flow
 from avseg.models import load
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[1] / "avseg" / "configs"
 PARITY = 1e-4  # of the reference's largest logit
 
 

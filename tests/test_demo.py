@@ -47,7 +47,7 @@ def test_what_cannot_be_is_told_before_anything_is_downloaded(
     def download(*given: object) -> None:
         raise AssertionError("began to download")
 
-    monkeypatch.setattr("avseg.data.stamps.stamps_if_any", download)
+    monkeypatch.setattr("avseg.synthetic.stamps.stamps_if_any", download)
     (tmp_path / "file").touch()
     with pytest.raises(AvsegError, match=said):
         run_demo(tmp_path / out, videos=videos)

@@ -179,14 +179,17 @@ def test_fields_in_sentences_exist() -> None:
         field, _, value = span.partition(": ")
         assert is_field(field), f"{name}: `{span}` is no field"
         if value and not field.startswith("model.options."):
-            load_config(REPOSITORY / "configs" / "demo.yaml", f"--{field}={value}")
+            load_config(REPOSITORY / "avseg" / "configs" / "demo.yaml", f"--{field}={value}")
     assert not is_field("model.with")
     assert not is_field("model.options.matchin")
 
 
 def test_configurations_are_called_by_their_names() -> None:
-    files = {path.stem for path in (REPOSITORY / "configs").glob("*.yaml")}
-    texts = {str(path.relative_to(REPOSITORY)): path.read_text() for path in (REPOSITORY / "configs").glob("*.yaml")}
+    files = {path.stem for path in (REPOSITORY / "avseg" / "configs").glob("*.yaml")}
+    texts = {
+        str(path.relative_to(REPOSITORY)): path.read_text()
+        for path in (REPOSITORY / "avseg" / "configs").glob("*.yaml")
+    }
     texts |= {str(p.relative_to(REPOSITORY)): p.read_text() for p in (REPOSITORY / "avseg").rglob("*.py")}
     mentioned = set()
     for name, text in {**DOCUMENTS, **texts}.items():
@@ -204,7 +207,7 @@ def test_the_configurations_are_those_that_the_readme_counts() -> None:
         for encoder in ("resnet50", "pvt_v2_b5")
         for arm in ("baseline", "ufe")
     }
-    assert rows <= {path.stem for path in (REPOSITORY / "configs").glob("*.yaml")}
+    assert rows <= {path.stem for path in (REPOSITORY / "avseg" / "configs").glob("*.yaml")}
     assert "{s4, ms3} × {tpavi, avsegformer} × {resnet50, pvt_v2_b5} × {baseline, ufe}" in " ".join(
         DOCUMENTS["README.md"].split()
     )

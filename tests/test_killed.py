@@ -15,7 +15,7 @@ from toy_models import save_tiny
 from avseg.files import clear
 
 SEGMENT = ["avseg.commands.segment", "avseg.inference.video", "avseg.inference.inputs"]
-SYNTH = ["avseg.commands.data", "avseg.data.synthetic.write"]
+SYNTH = ["avseg.commands.data", "avseg.synthetic.write"]
 
 
 @pytest.fixture(scope="module")

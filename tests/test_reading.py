@@ -94,7 +94,7 @@ def test_values_of_options_are_looked_at_first(value: str, capsys: pytest.Captur
             assert main(["segment", name]) == 1
             assert "can't be read" not in capsys.readouterr().err
         with pytest.raises(AvsegError, match=r"has the alias \*|nested too deeply"):
-            load_config(next(REPOSITORY.glob("configs/*.yaml")), f"--model.options={value}")
+            load_config(next(REPOSITORY.glob("avseg/configs/*.yaml")), f"--model.options={value}")
 
 
 @pytest.mark.parametrize("line", ["config: {}", "model: {}", "model: {{inputs: {}}}", "optim: {}"])
@@ -140,9 +140,9 @@ def test_files_of_no_end_are_refused(tmp_path: Path) -> None:
 
 
 def test_our_own_files_are_read() -> None:
-    for file in [*REPOSITORY.glob("configs/*.yaml"), *REPOSITORY.glob("experiments/**/*.yaml")]:
+    for file in [*REPOSITORY.glob("avseg/configs/*.yaml"), *REPOSITORY.glob("avseg/experiments/**/*.yaml")]:
         assert read_yaml(file)
-    for file in REPOSITORY.glob("experiments/results/*.jsonl"):
+    for file in REPOSITORY.glob("avseg/experiments/results/*.jsonl"):
         assert read_json_lines(file, "mend it")
 
 
@@ -181,7 +181,7 @@ def mutants(text: str, seed: int, count: int) -> Iterator[bytes]:
 
 
 def test_damaged_configurations_are_told_in_a_sentence(tmp_path: Path) -> None:
-    text = (REPOSITORY / "configs" / "demo.yaml").read_text()
+    text = (REPOSITORY / "avseg" / "configs" / "demo.yaml").read_text()
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for content in mutants(text, 1, 120):

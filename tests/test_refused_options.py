@@ -31,7 +31,7 @@ def test_where_scores_cannot_go_is_told_before_the_work(
         raise AssertionError("began to work")
 
     monkeypatch.setattr("avseg.evaluation.evaluate.load", work)
-    monkeypatch.setattr("avseg.benchmarks.suite.run", work)
+    monkeypatch.setattr("benchmarks.suite.run", work)
     said = fails(*line.format(there=tmp_path).split())
     assert said == f"{tmp_path} is a folder, and a file is to be written: name a file."
 

@@ -13,10 +13,10 @@ from avseg import AVSegmenter
 from avseg.data.clip import LabelledBatch
 from avseg.data.loader import evaluation_clips
 from avseg.data.prepare import prepare
-from avseg.data.synthetic import write_benchmark
-from avseg.data.synthetic.baselines import baselines
 from avseg.evaluation.evaluate import evaluate
 from avseg.inference import shipped_model
+from avseg.synthetic import write_benchmark
+from avseg.synthetic.baselines import baselines
 
 MOST = 12e6  # bytes
 

@@ -59,8 +59,8 @@ def sample_file(sample: Sample, folder: Path | None = None) -> Path:
     Raises:
         OSError: the folder can't be written.
     """
-    from avseg.data.synthetic import benchmark_hash, load_objects, make_knobs, read_scenes, write_benchmark
-    from avseg.data.synthetic.write import scene_frames, video_file
+    from avseg.synthetic import benchmark_hash, load_objects, make_knobs, read_scenes, write_benchmark
+    from avseg.synthetic.write import scene_frames, video_file
 
     folder = samples_folder() if folder is None else folder
     knobs = make_knobs(EDITION, size=SIZE, **dict(sample.knobs))

@@ -1,13 +1,16 @@
 """``avseg bench``: how fast avseg is here, against a plain reference."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
+import avseg
 from avseg.commands.console import note
 from avseg.commands.parser import Parser
+from avseg.errors import AvsegError
 
 
 def bench_parser() -> Parser:
@@ -44,14 +47,31 @@ def bench_parser() -> Parser:
     return parser
 
 
+def _find_benchmarks() -> None:
+    """Make the package `benchmarks` importable, which comes with a checkout of the repository only.
+
+    Raises:
+        AvsegError: avseg was installed without one.
+    """
+    root = Path(avseg.__file__).parents[1]
+    if not (root / "benchmarks" / "suite.py").is_file():
+        raise AvsegError(
+            "the benchmarks come with a checkout of avseg's repository, not with this installation: clone it and "
+            "install it with `pip install --editable .`."
+        )
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+
+
 def bench(options: Any) -> int:
-    from avseg.benchmarks.options import check
-    from avseg.benchmarks.plot import check_format, plot
-    from avseg.benchmarks.suite import chosen, run
-    from avseg.benchmarks.table import report
-    from avseg.benchmarks.timing import Settings
+    _find_benchmarks()
     from avseg.files import check_file, write_json
     from avseg.inference import choose_device
+    from benchmarks.options import check
+    from benchmarks.plot import check_format, plot
+    from benchmarks.suite import chosen, run
+    from benchmarks.table import report
+    from benchmarks.timing import Settings
 
     only = [] if options.only is None else options.only.split(",")
     ways = tuple(dict.fromkeys(["eager", *options.options.split(",")]))

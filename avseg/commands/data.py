@@ -61,7 +61,7 @@ def synth_parser() -> Parser:
 
 
 def synth(options: Any) -> int:
-    from avseg.data.synthetic import write_benchmark
+    from avseg.synthetic import write_benchmark
 
     objects = None if options.objects == "procedural" else options.objects
     with progress(f"Writing {options.subset}", "videos") as update:
@@ -91,7 +91,7 @@ def stamps_parser() -> Parser:
 def stamps(options: Any) -> int:
     from rich.table import Table
 
-    from avseg.data.stamps import fetch_stamps
+    from avseg.synthetic.stamps import fetch_stamps
 
     found = fetch_stamps(options.folder, None if options.archive is None else Path(options.archive))
     table = Table(title=f"{found.folder}: {found.pictures} pictures with {found.recordings} recordings")

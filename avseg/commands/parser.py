@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
 
+from avseg.config import find_config
 from avseg.errors import AvsegError
 from avseg.reading import parsing, read_sections
 
@@ -87,7 +88,7 @@ class Parser(ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:  # type: ignore[override]
         """As `ArgumentParser.parse_args`; the arguments are kept, so that an error can name where it comes from."""
-        self.arguments = list(sys.argv[1:] if args is None else args)
+        self.arguments = _with_bundled_configs(list(sys.argv[1:] if args is None else args))
         try:
             for file in _config_files(self, self.arguments):
                 read_sections(file)
@@ -132,6 +133,17 @@ def _config_files(parser: ArgumentParser, arguments: list[str]) -> list[str]:
     pairs = zip(arguments, [*arguments[1:], ""], strict=False)
     given = [after if text in names else text.partition("=")[2] for text, after in pairs if text.split("=")[0] in names]
     return [file for file in given if os.path.isfile(file)]
+
+
+def _with_bundled_configs(arguments: list[str]) -> list[str]:
+    """The arguments, with the path of a configuration that comes with avseg in place of its name."""
+    found = list(arguments)
+    for i, text in enumerate(arguments):
+        if text.startswith("--config="):
+            found[i] = f"--config={find_config(text.removeprefix('--config='))}"
+        elif i and arguments[i - 1] == "--config":
+            found[i] = str(find_config(text))
+    return found
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:

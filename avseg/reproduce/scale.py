@@ -22,7 +22,7 @@ class Scale:
         encoders: The image encoders; the first is the default.
         protocol: The one that tables show.
         data: What is generated for a subset where no data are given: arguments of
-            `avseg.data.synthetic.write_benchmark`.
+            `avseg.synthetic.write_benchmark`.
         subsets: What changes for a subset.
         threads: PyTorch's threads, so that a rerun adds in the same order; None leaves them.
         watch: Epochs between two looks at the pseudo masks.

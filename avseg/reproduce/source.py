@@ -37,7 +37,7 @@ def given_source(root: str | Path, subset: str) -> Source:
     Raises:
         AvsegError: there is no index of that subset.
     """
-    from avseg.data.synthetic import read_benchmark
+    from avseg.synthetic import read_benchmark
 
     data = avsbench(root, cast(Subset, subset))
     videos = [video[0] for video in by_video(read_frames(data))]
@@ -75,8 +75,8 @@ def generated_source(scale: Scale, subset: str, folder: Path, say: Say) -> Sourc
         AvsegError: the folder holds something else, or a video could not be prepared.
     """
     from avseg.data.prepare import prepare
-    from avseg.data.stamps import stamps_if_any
-    from avseg.data.synthetic import read_benchmark, write_benchmark
+    from avseg.synthetic import read_benchmark, write_benchmark
+    from avseg.synthetic.stamps import stamps_if_any
 
     root = folder / f"{scale.name}_{subset}"
     try:

@@ -9,10 +9,10 @@ import pytest
 
 from avseg.app import samples
 from avseg.app.samples import EDITION, SAMPLES, SIZE, sample_file
-from avseg.data.synthetic import load_objects, make_knobs
-from avseg.data.synthetic.scene import hold_out, plan_scene
 from avseg.media.audio import load_audio
 from avseg.media.video import probe
+from avseg.synthetic import load_objects, make_knobs
+from avseg.synthetic.scene import hold_out, plan_scene
 
 
 @pytest.mark.heavy

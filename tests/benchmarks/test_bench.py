@@ -2,15 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from avseg.benchmarks import suite
-from avseg.benchmarks.result import read_result
 from avseg.cli import main
+from benchmarks import suite
+from benchmarks.result import read_result
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -91,8 +92,8 @@ def test_wrong_use_is_told_before_anything_is_measured(
 
 
 def test_a_run_that_is_stopped_keeps_the_groups_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from avseg.benchmarks import attention, startup
-    from avseg.benchmarks.timing import Settings
+    from benchmarks import attention, startup
+    from benchmarks.timing import Settings
 
     def stop(settings: Settings) -> list[dict[str, object]]:
         raise KeyboardInterrupt
@@ -122,8 +123,11 @@ def test_groups_of_others_are_taken_in() -> None:
     assert suite.chosen(["step", "attention"]) == ("attention", "step")
 
 
-def test_the_package_holds_the_benchmarks_from_a_clone_and_from_a_wheel() -> None:
-    setuptools = pytest.importorskip("setuptools")
-    link = REPOSITORY / "avseg" / "benchmarks"
-    assert link.resolve() == REPOSITORY / "benchmarks"
-    assert "avseg.benchmarks" in setuptools.find_packages(str(REPOSITORY), include=["avseg*"])
+def test_an_installation_without_the_repository_says_where_the_benchmarks_are(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "avseg", tmp_path / "avseg", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "avseg", "bench", "--quick"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the benchmarks come with a checkout of avseg's repository" in done.stderr
+    assert done.stderr.count("\n") == 1

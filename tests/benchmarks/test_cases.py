@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avseg.benchmarks import attention, flops, forward, segment, step
-from avseg.benchmarks.attention import factored
-from avseg.benchmarks.options import accelerate, check, difference
-from avseg.benchmarks.reference import attention as plain_attention
-from avseg.benchmarks.reference import plain
-from avseg.benchmarks.subjects import SUBJECTS, subject_model, textured
-from avseg.benchmarks.timing import Settings
 from avseg.errors import AvsegError
 from avseg.models.tpavi import TPAVIBlock
+from benchmarks import attention, flops, forward, segment, step
+from benchmarks.attention import factored
+from benchmarks.options import accelerate, check, difference
+from benchmarks.reference import attention as plain_attention
+from benchmarks.reference import plain
+from benchmarks.subjects import SUBJECTS, subject_model, textured
+from benchmarks.timing import Settings
 
 
 @pytest.mark.parametrize("frames", [1, 3])

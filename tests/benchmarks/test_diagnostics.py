@@ -8,12 +8,12 @@ import torch
 from helpers import disc_mask, make_avsbench
 from small_run import small_config
 
-from avseg.benchmarks import ceiling, fusion
 from avseg.config import Config, OptimConfig, UFEConfig
 from avseg.data.loader import training_data
 from avseg.models import build
 from avseg.models.motion import MotionBranch
 from avseg.training import consistency
+from benchmarks import ceiling, fusion
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from avseg.benchmarks.goals import GOALS, Goal, field, memory, memory_times, verdict, verdicts
+from benchmarks.goals import GOALS, Goal, field, memory, memory_times, verdict, verdicts
 
 
 def goal(rows: dict[str, Any], target: float, least: bool = True) -> Goal:
@@ -50,8 +50,8 @@ def test_memory_as_a_share_and_as_how_many_times_less() -> None:
 @pytest.mark.parametrize("item", GOALS, ids=lambda item: item.name)
 def test_every_goal_is_about_rows_that_are_measured(item: Goal) -> None:
     """Whatever a group calls its rows' fields, each goal finds some."""
-    from avseg.benchmarks import attention, forward, segment, startup, step
-    from avseg.benchmarks.timing import Settings
+    from benchmarks import attention, forward, segment, startup, step
+    from benchmarks.timing import Settings
 
     settings = Settings(device=item.device, options=("eager", "bf16"))
     rows: list[dict[str, Any]] = []

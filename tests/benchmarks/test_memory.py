@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from avseg.benchmarks.case import Case, compare
-from avseg.benchmarks.memory import MIB, OutOfMemory, bounded, peak, size
-from avseg.benchmarks.timing import Settings
 from avseg.models import Prediction
+from benchmarks.case import Case, compare
+from benchmarks.memory import MIB, OutOfMemory, bounded, peak, size
+from benchmarks.timing import Settings
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 
@@ -61,7 +61,7 @@ def test_a_reference_that_does_not_fit_is_left_out_with_a_note(monkeypatch: pyte
 
 
 def test_an_option_that_fails_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from avseg.benchmarks.case import sampled
+    from benchmarks.case import sampled
 
     def fails() -> None:
         raise ValueError("no\ncompiler")

@@ -7,14 +7,14 @@ import torch
 from fixtures.reference import Reference
 from torch import Tensor
 
-from avseg.benchmarks.plain_transformer import PlainAudioAttention
-from avseg.benchmarks.reference import plain
-from avseg.benchmarks.reference_step import published_losses
 from avseg.config import InputConfig, ModelConfig, PerturbConfig, UFEConfig, WeightsConfig
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
 from avseg.models import AVSModel, build
 from avseg.models.published import published_avsegformer, published_tpavi
 from avseg.training.consistency import Draws, ufe_losses
+from benchmarks.plain_transformer import PlainAudioAttention
+from benchmarks.reference import plain
+from benchmarks.reference_step import published_losses
 
 RANDOM = WeightsConfig(image="none", audio="none", flow="none")
 SIDE = 64

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from avseg.benchmarks.document import BEGIN, END, command, fill, markdown
-from avseg.benchmarks.plot import plot
-from avseg.benchmarks.result import FORMAT_VERSION, GROUPS, read_result
-from avseg.benchmarks.table import number, report
 from avseg.errors import AvsegError
+from benchmarks.document import BEGIN, END, command, fill, markdown
+from benchmarks.plot import plot
+from benchmarks.result import FORMAT_VERSION, GROUPS, read_result
+from benchmarks.table import number, report
 
 ROWS: list[dict[str, Any]] = [
     {

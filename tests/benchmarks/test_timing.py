@@ -2,8 +2,8 @@
 
 import pytest
 
-from avseg.benchmarks import timing
-from avseg.benchmarks.timing import Settings, interleaved, ratio, timed_row
+from benchmarks import timing
+from benchmarks.timing import Settings, interleaved, ratio, timed_row
 
 
 class Clock:

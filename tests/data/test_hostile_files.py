@@ -20,7 +20,6 @@ from avseg.data.dataset import whole_videos
 from avseg.data.lists import read_label_subset, read_sizes
 from avseg.data.log_mel import load_log_mel
 from avseg.data.pictures import read_image, read_mask
-from avseg.data.synthetic.backgrounds import _read_photograph
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
 from avseg.evaluation.scores import read_evaluation
@@ -28,6 +27,7 @@ from avseg.inference.recording import Recording
 from avseg.media.audio import write_wav
 from avseg.media.flow import read_flow_png, read_published
 from avseg.media.picture_files import picture_size
+from avseg.synthetic.backgrounds import _read_photograph
 from avseg.training.run import train
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avseg.benchmarks.fuzz import READERS
-from avseg.benchmarks.fuzz_mutate import mutate
+from benchmarks.fuzz import READERS
+from benchmarks.fuzz_mutate import mutate
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def replay(folder: Path, *arguments: str) -> Counter[str]:
     """Run the harness; give how many cases each reader had."""
-    done = python("-m", "avseg.benchmarks.fuzz", "--json", str(folder / "cases.json"), *arguments)
+    done = python("-m", "benchmarks.fuzz", "--json", str(folder / "cases.json"), *arguments)
     assert done.returncode == 0, done.stderr
     cases = json.loads((folder / "cases.json").read_text())
     assert {case["outcome"] for case in cases} <= {"clean", "result"}
@@ -43,8 +43,8 @@ def test_hundreds_of_damaged_files(tmp_path: Path, seed: int) -> None:
 FAULTS = """
 import os, sys, time
 from pathlib import Path
-from avseg.benchmarks import fuzz, fuzz_readers
-from avseg.benchmarks.fuzz_readers import Seed
+from benchmarks import fuzz, fuzz_readers
+from benchmarks.fuzz_readers import Seed
 
 def hang():
     while True: pass

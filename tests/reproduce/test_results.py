@@ -8,7 +8,6 @@ from statistics import fmean
 
 import pytest
 
-from avseg.benchmarks.tables import DOCUMENT, tables
 from avseg.evaluation.compare import Difference
 from avseg.reproduce.definition import RESULTS, protocol_names, read_experiment
 from avseg.reproduce.document import to_markdown
@@ -17,6 +16,7 @@ from avseg.reproduce.records import read_records
 from avseg.reproduce.summary import Summary, summarise
 from avseg.reproduce.table import known_records
 from avseg.reproduce.wording import miou_gain
+from benchmarks.tables import DOCUMENT, tables
 
 REPOSITORY = Path(__file__).parents[2]
 ENCODER = "efficientnet_lite0"

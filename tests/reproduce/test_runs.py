@@ -212,7 +212,7 @@ def test_a_table_on_a_benchmark_generated_for_it(tmp_path: Path, monkeypatch: py
         read_scale("small"), data={"s4": {"edition": "small", "videos": 12, "val": 2, "test": 3, "seed": 0}}
     )
     monkeypatch.setattr("avseg.reproduce.table.read_scale", lambda name: scale)
-    monkeypatch.setattr("avseg.data.stamps.stamps_if_any", lambda folder, say: None)
+    monkeypatch.setattr("avseg.synthetic.stamps.stamps_if_any", lambda folder, say: None)
     asked = Request("table5", seeds=1, only=("none", "df"), out=tmp_path, overrides=TINY)
     records = run_table(asked, lambda line: None)
     assert [record.data["kind"] for record in records] == ["generated benchmark"] * 2

@@ -40,7 +40,7 @@ def test_a_benchmark_is_generated_once_and_prepared(tmp_path: Path, monkeypatch:
     def offline(folder: Path) -> None:
         raise AvsegError("no network")
 
-    monkeypatch.setattr("avseg.data.stamps.fetch_stamps", offline)
+    monkeypatch.setattr("avseg.synthetic.stamps.fetch_stamps", offline)
     counts = {"edition": "small", "videos": 6, "val": 1, "test": 2, "seed": 0}
     scale = replace(read_scale("small"), data={"s4": counts})
     said: list[str] = []

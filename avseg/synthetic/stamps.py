@@ -164,7 +164,7 @@ def _run(command: list[str], failure: str, folder: Path | None = None) -> None:
 def _select(stamps: Path, new: Path) -> tuple[list[dict[str, str]], list[str]]:
     """Copy what the table names; rows of the index, and what had to be dropped."""
     rows, dropped = [], []
-    table = resources.files("avseg.data").joinpath("stamps.csv").read_text(encoding="utf-8").splitlines()
+    table = resources.files("avseg.synthetic").joinpath("stamps.csv").read_text(encoding="utf-8").splitlines()
     for entry in csv.DictReader(table):
         stamp, category = entry["stamp"], entry["category"]
         place = Path(category or "clutter") / Path(stamp).name

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avseg.data.synthetic.objects import Picture, read_picture
+from avseg.synthetic.objects import Picture, read_picture
 
 Curve = npt.NDArray[np.float64]  # one value a frame
 Image = npt.NDArray[Any]  # float32

@@ -3,9 +3,9 @@
 `write_benchmark` writes it, `read_benchmark` tells what one is, `baselines` scores what needs no training.
 """
 
-from avseg.data.synthetic.knobs import EDITIONS, VERSION, Knobs, benchmark_hash, make_knobs
-from avseg.data.synthetic.objects import ObjectSet, load_objects
-from avseg.data.synthetic.write import BenchmarkInfo, read_benchmark, read_scenes, write_benchmark
+from avseg.synthetic.knobs import EDITIONS, VERSION, Knobs, benchmark_hash, make_knobs
+from avseg.synthetic.objects import ObjectSet, load_objects
+from avseg.synthetic.write import BenchmarkInfo, read_benchmark, read_scenes, write_benchmark
 
 __all__ = [
     "EDITIONS",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avseg.data.synthetic.knobs import Knobs
-from avseg.data.synthetic.objects import Recording, read_recording
+from avseg.synthetic.knobs import Knobs
+from avseg.synthetic.objects import Recording, read_recording
 
 Sound = npt.NDArray[np.float32]
 Stretch = tuple[float, float]

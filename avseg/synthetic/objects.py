@@ -14,10 +14,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from avseg.data.lists import read_rows
-from avseg.data.synthetic import shapes, timbres
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
 from avseg.media.picture_files import picture_bytes
+from avseg.synthetic import shapes, timbres
 
 SOUND_SUFFIXES = (".ogg", ".wav", ".mp3", ".flac")
 PICTURE_SIDE = 256  # pixels; larger pictures are shrunk when read, which no scene can show
@@ -71,7 +71,7 @@ def load_objects(folder: Path | None = None, categories: int = 0) -> ObjectSet:
     """Find the pictures and recordings of a folder, or take the built-in procedural set.
 
     A folder with an ``index.csv`` (columns picture, sound, category, licence, role; written by
-    `avseg.data.stamps`) is read by it, and its first rows are the preferred categories. In any other folder
+    `avseg.synthetic.stamps`) is read by it, and its first rows are the preferred categories. In any other folder
     ``x.png`` belongs to ``x.ogg`` (or wav, mp3, flac) beside it, its category is its sub-folder's name, at the
     top its own name, and a picture without a sound is clutter.
 

@@ -17,16 +17,16 @@ from avseg import __version__
 from avseg.data.avsbench import avsbench, distant_folder, distant_frames, video_frames
 from avseg.data.frames import SPLITS, DataSet, Frame, Subset
 from avseg.data.parallel import run_all
-from avseg.data.synthetic.backgrounds import find_photographs
-from avseg.data.synthetic.knobs import VERSION, Knobs, benchmark_hash, make_knobs
-from avseg.data.synthetic.objects import load_objects
-from avseg.data.synthetic.paint import Painter
-from avseg.data.synthetic.scene import Scene, describe, hold_out, plan_scene
-from avseg.data.synthetic.sounds import mix
 from avseg.errors import AvsegError
 from avseg.files import check_folder, whole_file, write_json
 from avseg.media.writer import VideoWriter
 from avseg.reading import read_json, read_json_lines
+from avseg.synthetic.backgrounds import find_photographs
+from avseg.synthetic.knobs import VERSION, Knobs, benchmark_hash, make_knobs
+from avseg.synthetic.objects import load_objects
+from avseg.synthetic.paint import Painter
+from avseg.synthetic.scene import Scene, describe, hold_out, plan_scene
+from avseg.synthetic.sounds import mix
 
 SHARE = 0.15  # of the videos for validation, and again for testing, as in AVSBench
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from helpers import read_videos
 
-from avseg.data.synthetic import load_objects, make_knobs, read_benchmark, read_scenes, write_benchmark
-from avseg.data.synthetic.baselines import baselines, jaccard, motion_energy
-from avseg.data.synthetic.paint import Painter
-from avseg.data.synthetic.scene import hold_out, plan_scene
-from avseg.data.synthetic.write import mask_file, scene_frames, true_mask, video_file
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
 from avseg.media.video import probe, read_frames
+from avseg.synthetic import load_objects, make_knobs, read_benchmark, read_scenes, write_benchmark
+from avseg.synthetic.baselines import baselines, jaccard, motion_energy
+from avseg.synthetic.paint import Painter
+from avseg.synthetic.scene import hold_out, plan_scene
+from avseg.synthetic.write import mask_file, scene_frames, true_mask, video_file
 
 TINY: dict[str, Any] = {"edition": "small", "size": 64, "categories": 4}
 

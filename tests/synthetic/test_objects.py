@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avseg.data.synthetic import EDITIONS, Knobs, benchmark_hash, load_objects, make_knobs, write_benchmark
-from avseg.data.synthetic.backgrounds import KINDS, draw_background, find_photographs
-from avseg.data.synthetic.objects import PICTURE_SIDE, read_picture, read_recording
 from avseg.errors import AvsegError
 from avseg.media.audio import log_mel_examples, write_wav
+from avseg.synthetic import EDITIONS, Knobs, benchmark_hash, load_objects, make_knobs, write_benchmark
+from avseg.synthetic.backgrounds import KINDS, draw_background, find_photographs
+from avseg.synthetic.objects import PICTURE_SIDE, read_picture, read_recording
 
 
 def cut_out(path: Path, colour: tuple[int, int, int] = (200, 60, 40), size: tuple[int, int] = (40, 30)) -> None:

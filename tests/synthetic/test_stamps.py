@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avseg.data import stamps
-from avseg.data.stamps import fetch_stamps, list_stamps
-from avseg.data.synthetic import load_objects
 from avseg.errors import AvsegError
 from avseg.media.audio import write_wav
+from avseg.synthetic import load_objects, stamps
+from avseg.synthetic.stamps import fetch_stamps, list_stamps
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there is no dpkg-deb here")
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avseg.data.synthetic.arrange import draw_area, draw_camera, draw_layer, per_second, place
-from avseg.data.synthetic.backgrounds import KINDS
-from avseg.data.synthetic.knobs import Knobs
-from avseg.data.synthetic.layers import Camera, Curve, Layer
-from avseg.data.synthetic.motion import MOTIONS, amplitude, move, per_frame, smooth_noise
-from avseg.data.synthetic.objects import Category, ObjectSet, Picture, Recording
-from avseg.data.synthetic.sounds import NOMINAL_DB, Ambience, Track, draw_track, envelope
+from avseg.synthetic.arrange import draw_area, draw_camera, draw_layer, per_second, place
+from avseg.synthetic.backgrounds import KINDS
+from avseg.synthetic.knobs import Knobs
+from avseg.synthetic.layers import Camera, Curve, Layer
+from avseg.synthetic.motion import MOTIONS, amplitude, move, per_frame, smooth_noise
+from avseg.synthetic.objects import Category, ObjectSet, Picture, Recording
+from avseg.synthetic.sounds import NOMINAL_DB, Ambience, Track, draw_track, envelope
 
 SUBSETS = ("s4", "ms3")
 SPLITS = ("train", "val", "test", "distant")

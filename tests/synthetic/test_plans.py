@@ -9,13 +9,13 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from avseg.data.synthetic import Knobs, ObjectSet, load_objects, make_knobs
-from avseg.data.synthetic.layers import alpha_patch, index_map
-from avseg.data.synthetic.motion import MOTIONS, amplitude, smooth_noise, stationary
-from avseg.data.synthetic.objects import read_recording
-from avseg.data.synthetic.scene import HeldOut, Scene, hold_out, plan_scene, video_name
-from avseg.data.synthetic.sounds import envelope, mix, render_ambience, render_track, stretches_of
 from avseg.media.audio import log_mel_examples
+from avseg.synthetic import Knobs, ObjectSet, load_objects, make_knobs
+from avseg.synthetic.layers import alpha_patch, index_map
+from avseg.synthetic.motion import MOTIONS, amplitude, smooth_noise, stationary
+from avseg.synthetic.objects import read_recording
+from avseg.synthetic.scene import HeldOut, Scene, hold_out, plan_scene, video_name
+from avseg.synthetic.sounds import envelope, mix, render_ambience, render_track, stretches_of
 
 SCENES = 120
 SIDE = 48

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from avseg.data.synthetic.drawing import Drawing, darker, draw_colour
+from avseg.synthetic.drawing import Drawing, darker, draw_colour
 
 REVISION = "shapes-1"
 """Changes whenever a drawing does: it is part of the benchmark's hash."""

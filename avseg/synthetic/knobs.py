@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from avseg.data.synthetic.objects import ObjectSet
 from avseg.errors import AvsegError
+from avseg.synthetic.objects import ObjectSet
 
 VERSION: dict[str, str] = {"small": "1.0 (2026-11-23)", "full": "1.0-draft (2026-11-23)"}
 """The version of each edition. Any change of a default, or of what is drawn for it, is a new, dated version."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avseg.data.synthetic.knobs import Knobs
-from avseg.data.synthetic.layers import Camera, Curve, Layer, Patch, alpha_patch, index_map
-from avseg.data.synthetic.motion import smooth_noise, stationary
-from avseg.data.synthetic.objects import Picture, read_picture
+from avseg.synthetic.knobs import Knobs
+from avseg.synthetic.layers import Camera, Curve, Layer, Patch, alpha_patch, index_map
+from avseg.synthetic.motion import smooth_noise, stationary
+from avseg.synthetic.objects import Picture, read_picture
 
 PLACEMENTS = 40  # draws of all positions before the best one is taken
 PLAN_SIDE = 56  # pixels at which a placement is judged

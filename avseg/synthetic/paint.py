@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from avseg.data.synthetic.backgrounds import draw_background
-from avseg.data.synthetic.knobs import Knobs
-from avseg.data.synthetic.layers import Camera, Image, Layer, Patch, bent, index_map, matrix, patch_factor, warped
-from avseg.data.synthetic.objects import Picture, read_picture
-from avseg.data.synthetic.scene import Scene
+from avseg.synthetic.backgrounds import draw_background
+from avseg.synthetic.knobs import Knobs
+from avseg.synthetic.layers import Camera, Image, Layer, Patch, bent, index_map, matrix, patch_factor, warped
+from avseg.synthetic.objects import Picture, read_picture
+from avseg.synthetic.scene import Scene
 
 ROOM = 1.3  # sides of the background per side of the picture: what the camera may reach
 

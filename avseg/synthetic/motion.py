@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avseg.data.synthetic.knobs import Knobs
-from avseg.data.synthetic.layers import Curve, Layer
+from avseg.synthetic.knobs import Knobs
+from avseg.synthetic.layers import Curve, Layer
 
 MOTIONS = ("shake", "pulse", "strike", "sway", "part")
 

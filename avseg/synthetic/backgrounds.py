@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from avseg.data.synthetic.objects import Picture, read_picture
 from avseg.errors import AvsegError
 from avseg.media.picture_files import picture_bytes
+from avseg.synthetic.objects import Picture, read_picture
 
 Picture8 = npt.NDArray[np.uint8]
 Surface = npt.NDArray[Any]  # float32, (side, side) or (side, side, 3)
