@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from avseg.config import load_config as load_config
     from avseg.errors import AvsegError as AvsegError
     from avseg.inference.moments import Moment as Moment
+    from avseg.inference.moments import Smoothing as Smoothing
     from avseg.inference.recording import Recording as Recording
     from avseg.inference.result import Result as Result
     from avseg.inference.segmenter import AVSegmenter as AVSegmenter
-    from avseg.inference.smoothing import Smoothing as Smoothing
     from avseg.inference.video import SegmentReport as SegmentReport
     from avseg.inference.video import segment_video as segment_video
     from avseg.training.run import train as train
@@ -36,7 +36,7 @@ _HOMES = {
     "Recording": "avseg.inference.recording",
     "Result": "avseg.inference.result",
     "SegmentReport": "avseg.inference.video",
-    "Smoothing": "avseg.inference.smoothing",
+    "Smoothing": "avseg.inference.moments",
     "load_config": "avseg.config",
     "segment_video": "avseg.inference.video",
     "train": "avseg.training.run",

@@ -35,7 +35,7 @@ class InputConfig:
         std: Per-channel standard deviation of RGB in [0, 1], divided by.
         resize: ``stretch`` fills the square as AVSBench does; ``letterbox`` keeps the aspect and pads.
         front_end: ``clean`` shrinks pictures by area and resamples sound behind a low-pass; ``avsbench`` does both as
-            AVSBench's authors did (`avseg.media.avsbench_front_end`), for weights that learnt from their files.
+            AVSBench's authors did (`avseg.media.front_end`), for weights that learnt from their files.
         audio_offset: Seconds from a frame to the middle of its 0.96 s of sound; AVSBench's windows give the default.
         flow_method: How optical flow is computed; of stored flow, what ``avseg data prepare --flow_method`` wrote so.
         flow_encoding: ``pixels`` per 40 ms, or ``published``: the 8-bit form of UFE's published flow, grey / 255.

@@ -27,7 +27,6 @@ from avseg.data.embeddings import audio_embeddings
 from avseg.data.frames import Frame
 from avseg.data.lists import read_label_subset, write_label_subset, write_sizes
 from avseg.data.log_mel import save_log_mel
-from avseg.data.pictures import write_image, write_mask
 from avseg.data.rows import batch_of, read_row
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
@@ -37,7 +36,9 @@ from avseg.evaluation.scores import Evaluation, Scores, VideoScore, read_evaluat
 from avseg.inference import AVSegmenter, Recording, segment_video
 from avseg.media.audio import load_audio, log_mel_at, read_wav, write_wav
 from avseg.media.flow import write_flow_png, write_published
-from avseg.media.video import probe, write_video
+from avseg.media.images import write_image, write_mask
+from avseg.media.video import probe
+from avseg.media.writer import write_video
 from avseg.models import build, load
 from avseg.synthetic import read_benchmark
 from benchmarks.fuzz_mutate import VALUES, Kind, mutate

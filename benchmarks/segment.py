@@ -21,8 +21,9 @@ from avseg.data.clip import Batch
 from avseg.inference import FPS, AVSegmenter, segment_video
 from avseg.media.audio import SAMPLE_RATE, log_mel_at
 from avseg.media.flow import neighbour_flow
-from avseg.media.resize import resize
-from avseg.media.video import FramePair, VideoWriter, iter_pairs
+from avseg.media.images import resize
+from avseg.media.video import FramePair, iter_pairs
+from avseg.media.writer import VideoWriter
 from avseg.models import normalise
 from avseg.render import overlay
 from benchmarks.alone import run_alone

@@ -23,8 +23,8 @@ from avseg.data.avsbench import (
 )
 from avseg.data.clip import DistantBatch, LabelledBatch
 from avseg.data.frames import Frame, Subset, by_video
-from avseg.data.pictures import write_mask
 from avseg.data.rows import FlowSource, batch_of, read_row
+from avseg.media.images import write_mask
 
 Video = tuple[Frame, ...]
 

@@ -10,10 +10,10 @@ from helpers import read_videos
 from avseg import AVSegmenter
 from avseg.data.frames import Subset
 from avseg.data.loader import evaluation_clips
-from avseg.data.pictures import read_mask
 from avseg.data.prepare import prepare
 from avseg.evaluation.evaluate import evaluate
 from avseg.evaluation.metrics import jaccard_per_frame
+from avseg.media.images import read_mask
 from avseg.synthetic import write_benchmark
 
 FIRST = 15 / 16  # seconds; AVSBench's frames are one second apart from there

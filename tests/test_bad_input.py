@@ -16,7 +16,7 @@ from toy_models import save_tiny
 from avseg.cli import main
 from avseg.data.avsbench import avsbench
 from avseg.data.frames import DataSet, Frame
-from avseg.media.video import write_video
+from avseg.media.writer import write_video
 
 Files = dict[Path, bytes]
 

@@ -12,8 +12,8 @@ import pytest
 from toy_models import save_tiny
 
 from avseg.cli import main
-from avseg.data.pictures import read_mask
 from avseg.media.audio import load_audio
+from avseg.media.images import read_mask
 from avseg.media.video import probe
 
 pytestmark = pytest.mark.heavy

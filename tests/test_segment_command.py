@@ -16,8 +16,8 @@ from helpers import hears_ctrl_c, write_mp4
 from toy_models import save_tiny
 
 from avseg.cli import main
-from avseg.data.pictures import read_mask, write_image
 from avseg.media.audio import load_audio, write_wav
+from avseg.media.images import read_mask, write_image
 from avseg.media.video import probe
 
 

@@ -56,9 +56,9 @@ def test_finds_what_sounds_in_scenes_that_it_has_not_seen(tmp_path: Path) -> Non
     chance = {line.name: line.miou for line in baselines(tmp_path, "s4", "test")}
     assert score > chance["random_object"], (score, chance)
 
-    def heard_by(batch: LabelledBatch, sound: Tensor) -> LabelledBatch:
+    def use_inputs(batch: LabelledBatch, sound: Tensor) -> LabelledBatch:
         return replace(batch, log_mel=sound)
 
     # With the sound of another video it no longer knows what to mark.
-    swapped = [heard_by(batch, other.log_mel) for batch, other in zip(clips, clips[5:] + clips[:5], strict=True)]
+    swapped = [use_inputs(batch, other.log_mel) for batch, other in zip(clips, clips[5:] + clips[:5], strict=True)]
     assert evaluate(model, swapped, "cpu", 1).miou < score - 0.1

@@ -62,7 +62,7 @@ def facts(visit: Visit, threshold: float) -> str:
     notes = "".join(f"<br>{escape(note)}" for note in result.notes)
     count = len(result)
     return (
-        f'<p class="avseg-facts">{escape(Path(result.footage.info.path).name)}: {result.seconds:.1f} s, {count} '
+        f'<p class="avseg-facts">{escape(Path(result.video.info.path).name)}: {result.seconds:.1f} s, {count} '
         f"moment{'' if count == 1 else 's'}, {_percent(sounding)} of them with a sounding object; "
         f"{visit.rate:.1f} moments per second.{notes}</p>"
     )

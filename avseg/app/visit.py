@@ -18,7 +18,7 @@ from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.inference import FPS, AVSegmenter
 from avseg.inference.result import Result
-from avseg.media.resize import resize
+from avseg.media.images import resize
 from avseg.media.video import probe
 from avseg.render import overlay
 
@@ -81,7 +81,7 @@ class Visit:
     @property
     def name(self) -> str:
         """The video's name without its suffix."""
-        return Path(self.result.footage.info.path).stem
+        return Path(self.result.video.info.path).stem
 
     def show(self, index: int) -> None:
         """Choose the moment that is shown, the nearest one there is; its frame is decoded once."""
@@ -97,7 +97,7 @@ class Visit:
 
     def _within(self, frame: np.ndarray, side: int) -> np.ndarray:
         """The frame as displayed, with square pixels, no larger than ``side`` of them either way."""
-        return resize(frame, _size(*self.result.footage.info.display_size, side))
+        return resize(frame, _size(*self.result.video.info.display_size, side))
 
     def shares(self, threshold: float) -> np.ndarray:
         """``(n,)`` share of the picture that sounds, measured on pictures of 480 pixels, which is quick."""
@@ -125,7 +125,7 @@ class Visit:
         chosen = self.chosen()
         if not self._small:
             times = (float(self.result.times[index]) for index in chosen)
-            self._small = [self._within(frame, _THUMBNAIL) for frame in self.result.footage.shown(times)]
+            self._small = [self._within(frame, _THUMBNAIL) for frame in self.result.video.shown(times)]
         marked = []
         for index, frame in zip(chosen, self._small, strict=True):
             marked.append((index, overlay(frame, _score(self.result, index, frame) >= threshold)))

@@ -12,11 +12,10 @@ from avseg.data.avsbench import FRAMES, avsbench, distant_folder, distant_frames
 from avseg.data.frames import DataSet, Frame, Subset, by_video
 from avseg.data.log_mel import load_log_mel
 from avseg.data.parallel import Progress, run_all
-from avseg.data.pictures import read_image, read_mask
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio, read_wav
 from avseg.media.flow import FlowMethod, read_flow_png, read_published
-from avseg.media.picture_files import in_another_format, stored_size
+from avseg.media.images import in_another_format, read_image, read_mask, stored_size
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from avseg.data.lists import read_label_subset
 from avseg.data.rows import FlowSource
 from avseg.errors import AvsegError
 from avseg.media.flow import FlowMethod
-from avseg.media.picture_files import in_another_format
+from avseg.media.images import in_another_format
 
 FAR = 4
 """From this frame on S4's frames are ``far`` from the labelled first second."""

@@ -35,9 +35,9 @@ from avseg.data.dataset import (
 from avseg.data.frames import DataSet, Frame, Subset
 from avseg.data.front_end import warn_of_other_front_end
 from avseg.data.parallel import cores
-from avseg.data.pictures import read_mask
 from avseg.data.rows import FlowSource, Row, batch_of, fit_of, read_row
 from avseg.errors import AvsegError
+from avseg.media.images import read_mask
 
 Embeddings = Mapping[DataSet, Mapping[str, Tensor]]
 """Audio embeddings by data set and video key: ``(5, 128)``, ``(1, 128)`` of one of MS3's distant frames."""

@@ -22,14 +22,12 @@ from avseg.data.front_end import PreparedWith, check_alignment, choose_front_end
 from avseg.data.lists import read_sizes, write_sizes
 from avseg.data.log_mel import save_log_mel
 from avseg.data.parallel import Progress, run_all, working_in
-from avseg.data.pictures import write_image
 from avseg.errors import AvsegError
 from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, frame_log_mel, load_audio, log_mel_at, read_wav, write_wav
-from avseg.media.avsbench_front_end import official_pairs, official_sound, sampled_sound
 from avseg.media.container import MediaWarning
 from avseg.media.flow import FlowMethod, neighbour_flow, write_flow_png
-from avseg.media.picture_files import stored_size
-from avseg.media.resize import resize
+from avseg.media.front_end import official_pairs, official_sound, sampled_sound
+from avseg.media.images import resize, stored_size, write_image
 from avseg.media.sound import iter_sound
 from avseg.media.video import FramePair, probe, read_pairs
 

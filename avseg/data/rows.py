@@ -14,12 +14,13 @@ from torch.utils.data import get_worker_info
 
 from avseg.config import InputConfig
 from avseg.data.clip import Batch, DistantBatch
+from avseg.data.fit import Fit, shrink_of
 from avseg.data.frames import Frame
 from avseg.data.lists import read_sizes
 from avseg.data.log_mel import EXAMPLE, load_log_mel
-from avseg.data.pictures import Fit, read_image, read_mask, shrink_of
 from avseg.errors import AvsegError
 from avseg.media.flow import decode_published, read_flow_png, read_published
+from avseg.media.images import read_image, read_mask
 
 FlowSource = Literal["computed", "published", "none"]
 """Which stored flow a clip carries: ours, UFE's 8-bit trees, or zeros for a model without the NF branch."""

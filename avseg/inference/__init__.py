@@ -1,10 +1,9 @@
 """A video in, the sounding objects' masks out: streaming, results that are kept, and files of every kind."""
 
-from avseg.inference.moments import Moment
+from avseg.inference.moments import Moment, Smoothing
 from avseg.inference.recording import Recording
 from avseg.inference.result import Result
 from avseg.inference.segmenter import FPS, AVSegmenter, choose_device, shipped_model
-from avseg.inference.smoothing import Smoothing
 from avseg.inference.video import SegmentReport, segment_video
 
 __all__ = [

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avseg.errors import AvsegError
-from avseg.inference.footage import Given
-from avseg.inference.places import is_overlay
+from avseg.inference.output_paths import is_overlay
 from avseg.inference.recording import Recording, listing
+from avseg.inference.source import AnySource
 from avseg.inference.video import output_name
 
 VIDEOS = (
@@ -34,7 +34,7 @@ class Input:
     name: str
     problem: str = ""
 
-    def given(self, frame_rate: float | None = None) -> Given:
+    def given(self, frame_rate: float | None = None) -> AnySource:
         """What to segment.
 
         Args:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from avseg.data.pictures import read_image
 from avseg.errors import AvsegError
 from avseg.media.audio import SAMPLE_RATE, load_audio
 from avseg.media.container import noted
+from avseg.media.images import read_image
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 SOUNDS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac")

@@ -10,17 +10,15 @@ from typing import IO, Any
 import numpy as np
 
 from avseg.config import InputConfig
-from avseg.data.pictures import write_mask
 from avseg.errors import AvsegError
 from avseg.files import whole_file, whole_folder
-from avseg.inference import coco
-from avseg.inference.footage import Footage
-from avseg.inference.hearing import EXAMPLE, HALF
+from avseg.inference import export as coco
+from avseg.inference.audio_windows import EXAMPLE, HALF
+from avseg.inference.export import picture_name, write_json_line, write_overlay
 from avseg.inference.moments import Moment, Scored, View
-from avseg.inference.outputs import picture_name, write_json_line, write_overlay
 from avseg.inference.recording import Recording
-from avseg.inference.source import Source
-from avseg.media.resize import resize
+from avseg.inference.source import Source, VideoSource
+from avseg.media.images import resize, write_mask
 
 _IN_MEMORY = 64 * 2**20  # bytes of scores that are held before they go to a temporary file
 _STRIP = 10  # moments that a film strip shows
@@ -47,7 +45,7 @@ class Result:
         end: Where it ends.
         model: What the model is called.
         view: Between the video's own size and the model's.
-        footage: What frames are decoded from.
+        video: What frames are decoded from.
         asked_end: The end that was asked for, if any.
     """
 
@@ -60,7 +58,7 @@ class Result:
     end: float
     model: str
     view: View
-    footage: Footage = field(repr=False)
+    video: VideoSource = field(repr=False)
     asked_end: float | None = None
 
     def __len__(self) -> int:
@@ -69,7 +67,7 @@ class Result:
     @property
     def source(self) -> Path | Recording:
         """What was segmented: the video's path, or the recording."""
-        return self.footage.given
+        return self.video.given
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,12 +104,12 @@ class Result:
     def moment(self, index: int) -> Moment:
         """Everything about one moment; its frame is decoded."""
         index = range(len(self))[index]
-        frame = next(iter(self.footage.shown([float(self.times[index])])))
+        frame = next(iter(self.video.shown([float(self.times[index])])))
         return self._moment(index, frame)
 
     def moments(self) -> Iterator[Moment]:
         """Every moment in order, as `AVSegmenter.stream` gives them, without running the model."""
-        for index, frame in enumerate(self.footage.shown(float(time) for time in self.times)):
+        for index, frame in enumerate(self.video.shown(float(time) for time in self.times)):
             yield self._moment(index, frame)
 
     def shares(self, threshold: float | None = None) -> np.ndarray:
@@ -139,7 +137,7 @@ class Result:
             raise AvsegError(f"{path} is the video itself: choose another name for the overlay.")
         masks = ((float(time), mask) for time, mask in zip(self.times, self.masks(), strict=True))
         tell = None if progress is None else lambda done: progress(done, len(self))
-        write_overlay(path, self.footage, self.start, self.asked_end, masks, tell)
+        write_overlay(path, self.video, self.start, self.asked_end, masks, tell)
         return path
 
     def save_masks(self, folder: str | Path) -> Path:
@@ -157,7 +155,7 @@ class Result:
         """
         names = (picture_name(index, time) for index, time in enumerate(self.times))
         about = {
-            "description": f"sounding objects in {self.footage.info.path.name}",
+            "description": f"sounding objects in {self.video.info.path.name}",
             "model": self.model,
             "threshold": self.threshold,
         }
@@ -189,7 +187,7 @@ class Result:
 
         step = -(-len(self) // _STRIP)  # even steps, so that pictures stand above their times
         chosen = np.arange(0, len(self), step)
-        width, height = self.footage.info.display_size
+        width, height = self.video.info.display_size
         scale = min(1.0, _STRIP_SIDE / max(width, height))
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
         times = [float(time) for time in self.times[chosen]]
@@ -197,7 +195,7 @@ class Result:
         scores = np.stack([resize(self.score(int(index)), small) for index in chosen])
         figure = filmstrip(
             times,
-            np.stack([resize(frame, small) for frame in self.footage.shown(times)]),
+            np.stack([resize(frame, small) for frame in self.video.shown(times)]),
             scores >= self.threshold,
             examples,
             scores,
@@ -212,14 +210,14 @@ class Result:
         begin, end = float(self.times[0]), max(self.end, float(self.times[0]) + EXAMPLE)
         count = int(np.ceil((end - begin) / EXAMPLE))
         centred = InputConfig(audio_offset=0.0)
-        hearing = self.footage.hearing(begin, centred)
+        audio = self.video.audio_windows(begin, centred)
         examples, starts = [], []
         for k in range(min(count, _EXAMPLES)):
             start = begin + k * EXAMPLE * max(1.0, count / _EXAMPLES)
             if count > _EXAMPLES:
-                hearing = self.footage.hearing(start, centred)  # a jump costs less than hearing all that lies between
-            examples.append(hearing.at(start + HALF)[0][0])
-            last = np.inf if hearing.seconds is None else max(0.0, hearing.seconds - 2 * HALF)
+                audio = self.video.audio_windows(start, centred)  # a jump costs less than audio all that lies between
+            examples.append(audio.at(start + HALF)[0][0])
+            last = np.inf if audio.seconds is None else max(0.0, audio.seconds - 2 * HALF)
             starts.append(float(min(start, last)))
             if start >= last:
                 break
@@ -275,7 +273,7 @@ class ScoreStore:
             end=source.end,
             model=model,
             view=view,
-            footage=source.footage,
+            video=source.video,
             asked_end=source.asked_end,
         )
 

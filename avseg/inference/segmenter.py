@@ -18,15 +18,13 @@ from avseg import models
 from avseg.ahead import ahead
 from avseg.data.clip import Batch
 from avseg.errors import AvsegError
-from avseg.inference.footage import Given
-from avseg.inference.known import weights_of
-from avseg.inference.moments import Glimpse, Moment, Scored, View
-from avseg.inference.publish import push_to_hub
+from avseg.inference.moments import Glimpse, Moment, Scored, Smoothing, View, smooth
+from avseg.inference.output_paths import weights_of
 from avseg.inference.result import Result, ScoreStore
-from avseg.inference.smoothing import Smoothing, smooth
-from avseg.inference.source import Source, open_source
+from avseg.inference.source import AnySource, Source, open_source
 from avseg.media.container import MediaWarning, noted
 from avseg.models import AVSModel
+from avseg.models.hub import push_to_hub
 from avseg.models.loading import read_config
 
 FPS = 5.0
@@ -97,7 +95,7 @@ class AVSegmenter:
 
     def stream(
         self,
-        source: Given,
+        source: AnySource,
         fps: float | None = FPS,
         start: float = 0.0,
         end: float | None = None,
@@ -132,7 +130,7 @@ class AVSegmenter:
 
     def __call__(
         self,
-        source: Given,
+        source: AnySource,
         fps: float | None = FPS,
         start: float = 0.0,
         end: float | None = None,
@@ -187,7 +185,7 @@ class AVSegmenter:
         return push_to_hub(self.model, repository, private, scores, self._origin)
 
     def view(self, source: Source) -> View:
-        """Between the footage's own size and what the model sees of it."""
+        """Between the video's own size and what the model sees of it."""
         return View.of(self.model.config.inputs, source.info.width, source.info.height)
 
     def scored(self, source: Source, smoothing: Smoothing | None = None, keep: bool = False) -> Iterator[Scored]:
@@ -227,11 +225,11 @@ class AVSegmenter:
     def _glimpses(self, source: Source, keep: bool) -> Iterator[Glimpse]:
         view = self.view(source)
         config = self.model.config
-        source.heard_by(config.inputs)
+        source.use_inputs(config.inputs)
         method = config.inputs.flow_method if config.neighbouring_frames else None
         with noted(source.notes):
             for pair in source.pairs:
-                sound = source.hearing.at(pair.time)
+                sound = source.audio.at(pair.time)
                 source.note_short_sound()
                 yield view.glimpse(pair, sound, method, keep)
 
@@ -314,7 +312,7 @@ def _with_frames(moments: Iterator[Scored], source: Source) -> Iterator[tuple[Sc
             yield moment.time
 
     with noted(source.notes):
-        for frame in source.footage.shown(times()):
+        for frame in source.video.shown(times()):
             yield met.popleft(), frame
 
 

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from avseg.ahead import ahead
-from avseg.data.pictures import write_mask
 from avseg.files import clear, write_json
-from avseg.inference.footage import Given, Recorded, footage_of
-from avseg.inference.known import content_of
-from avseg.inference.outputs import Masked, picture_name, write_overlay
-from avseg.inference.places import Outputs, kinds_of, size_of
+from avseg.inference.export import Masked, picture_name, write_overlay
+from avseg.inference.moments import Smoothing
+from avseg.inference.output_paths import Outputs, content_of, kinds_of, size_of
 from avseg.inference.result import ScoreStore
 from avseg.inference.segmenter import FPS, AVSegmenter
-from avseg.inference.smoothing import Smoothing
-from avseg.inference.source import Source, open_source
+from avseg.inference.source import AnySource, RecordingSource, Source, open_source, video_source
 from avseg.media.container import noted
+from avseg.media.images import write_mask
 
 SAVE = ("video", "masks")
 """What is written unless something else is asked for."""
@@ -74,7 +72,7 @@ class SegmentReport:
 
 
 def segment_video(
-    path: Given,
+    path: AnySource,
     segmenter: AVSegmenter | Callable[[], AVSegmenter],
     out_dir: str | Path,
     fps: float | None = FPS,
@@ -119,8 +117,8 @@ def segment_video(
     began = clock.monotonic()
     kinds = kinds_of(save)
     how = Smoothing.of(smoothing)
-    footage = footage_of(path, fps, audio_track)
-    source_path = footage.info.path
+    video = video_source(path, fps, audio_track)
+    source_path = video.info.path
     outputs = Outputs(Path(out_dir), name or output_name(source_path))
     options: dict[str, Any] = {
         "fps": fps,
@@ -130,18 +128,18 @@ def segment_video(
         "hysteresis": how.margin,
         "audio_track": audio_track,
     }
-    if isinstance(footage, Recorded):
-        options["frame_rate"] = footage.info.fps
+    if isinstance(video, RecordingSource):
+        options["frame_rate"] = video.info.fps
     for folder in (outputs.out, outputs.folder):
         clear(folder)
     kinds = outputs.replaced(kinds) if overwrite else kinds
-    outputs.check(kinds, footage)
-    content = content_of(footage)
-    missing = kinds if overwrite else outputs.missing(kinds, footage, options, content)
+    outputs.check(kinds, video)
+    content = content_of(video)
+    missing = kinds if overwrite else outputs.missing(kinds, video, options, content)
     if not missing:
         return _kept(source_path, outputs, kinds, options | getattr(segmenter, "known", {}))
 
-    source = open_source(footage, fps, start, end)
+    source = open_source(video, fps, start, end)
     model = segmenter if isinstance(segmenter, AVSegmenter) else segmenter()
     options |= model.known
     if outputs.summary.is_file() and not overwrite:
@@ -194,7 +192,7 @@ def _write(
 
     masks = ahead(_masks(source, model, smoothing, pictures, rows, store))
     if "video" in kinds:
-        write_overlay(stage.path("video"), source.footage, source.start, source.asked_end, masks, tell)
+        write_overlay(stage.path("video"), source.video, source.start, source.asked_end, masks, tell)
     else:
         for done, _ in enumerate(masks, 1):
             tell(done)
@@ -237,7 +235,7 @@ def _summary(
     info = source.info
     return {
         "video": info.path.name,
-        "bytes": size_of(source.footage),
+        "bytes": size_of(source.video),
         "overlay_bytes": overlay,
         "width": info.width,
         "height": info.height,

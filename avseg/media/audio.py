@@ -12,7 +12,7 @@ import numpy.typing as npt
 from avseg.config import AUDIO_OFFSET
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.media.mix import Mixer, resample
+from avseg.media.resample import Mixer, resample
 from avseg.media.sound import check_form, iter_sound
 
 SAMPLE_RATE = 16_000
@@ -30,7 +30,7 @@ _LOG_OFFSET = 0.01
 
 
 def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, track: int | None = None) -> np.ndarray:
-    """Sound of an audio or video file: mixed down to one channel, then resampled (see `avseg.media.mix.Mixer`).
+    """Sound of an audio or video file: mixed down to one channel, then resampled (see `avseg.media.resample.Mixer`).
 
     In a file with pictures sample ``i`` is heard ``i / sample_rate`` seconds after the first picture: silence is
     put in front of a track that starts later, and what sounds before the first picture is dropped.

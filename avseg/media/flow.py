@@ -14,8 +14,7 @@ import numpy as np
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.media.picture_files import decode
-from avseg.media.resize import resize
+from avseg.media.images import decode, resize
 
 if TYPE_CHECKING:
     from avseg.media.video import FramePair

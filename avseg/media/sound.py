@@ -25,7 +25,7 @@ from avseg.media.container import (
     timeline,
     warn,
 )
-from avseg.media.mix import graph, pulled
+from avseg.media.resample import graph, pulled
 
 MOST_CHANNELS = 64
 """Channels of one sound track that are believed."""

@@ -9,31 +9,58 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, takewhile
+from itertools import count, pairwise, takewhile
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
-from avseg.media.container import MediaWarning, find_audio, noted, open_media, timeline
+from avseg.media.container import find_audio, noted, open_media, timeline
+from avseg.media.frames import Picture, PictureReader
 from avseg.media.intact import cut_off
-from avseg.media.length import Length
-from avseg.media.picture import Picture
-from avseg.media.pictures import PictureReader
-from avseg.media.writer import VideoWriter, write_video
 
-__all__ = [
-    "FramePair",
-    "MediaWarning",
-    "VideoInfo",
-    "VideoWriter",
-    "iter_frames",
-    "iter_pairs",
-    "iter_shown",
-    "probe",
-    "read_frames",
-    "read_pairs",
-    "write_video",
-]
+# Seconds that sound may go on after the last picture without that picture being held for it.
+_HELD = 0.5
+# Share by which the rate that a file states may miss the number of its pictures and still be the better figure.
+_STEADY = 0.02
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a picture track is shown, and how evenly.
+
+    Attributes:
+        duration: seconds from the first picture until the last one has been shown, which stays with sound that goes
+            on for more than half a second.
+        pictures: seconds from the first picture to the end of the last one by itself.
+        fps: pictures per second on average.
+        longest: seconds that a picture stays at most.
+    """
+
+    duration: float
+    pictures: float
+    fps: float
+    longest: float
+
+    @classmethod
+    def of(cls, reader: PictureReader) -> Length:
+        """As the packets say: headers count decoding times, or know nothing."""
+        found = timeline(reader.path)
+        rate, origin = reader.frame_rate, reader.origin
+        shown = [] if origin is None else [float(stamp - origin) for stamp in found.stamps if stamp >= origin]
+        if origin is None or not shown:  # pictures follow each other at a constant rate
+            shown = [k / rate for k in range(max(1, found.pictures))]
+            origin = Fraction(0)
+        stay = float(found.last) or (shown[-1] / (len(shown) - 1) if len(shown) > 1 else 1 / rate)
+        if reader.stays_are_guessed:
+            usual = median(after - before for before, after in pairwise(shown)) if len(shown) > 1 else 1 / rate
+            stay = min(stay, max(usual, (reader.header_end or 0) - shown[-1]))
+        end = shown[-1] + stay
+        heard = 0.0 if found.sound_end is None else float(found.sound_end - origin)
+        duration = heard if heard > end + _HELD else end
+        holds = [after - before for before, after in pairwise([*shown, duration])]
+        average = len(shown) / end
+        return cls(duration, end, rate if abs(rate / average - 1) < _STEADY else average, max(holds))
 
 
 @dataclass(frozen=True)

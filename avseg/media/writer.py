@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.media.soundtrack import FileSound, Soundtrack, sound_of_file, sound_of_samples
+from avseg.media.audio_writer import FileSound, Soundtrack, sound_of_file, sound_of_samples
 
 # Ticks per second. 25, 30000/1001, 50 and 60 frames per second are whole numbers of them.
 MOST_FPS = 90_000
@@ -38,7 +38,7 @@ class VideoWriter:
     Sound of ``audio_from`` is copied as it is where mp4 can hold it (AAC, MP3, AC-3, E-AC-3, ALAC, Opus, FLAC) and
     otherwise encoded to AAC. It stays with the pictures: what was heard at the source's first picture is heard at
     the first frame. All of it is taken, however long the pictures are, or the stretch that a
-    :class:`avseg.media.soundtrack.FileSound` names. Sound with gaps is encoded, with silence in them; damaged packets
+    :class:`avseg.media.audio_writer.FileSound` names. Sound with gaps is encoded, with silence in them; damaged packets
     leave gaps, with a :class:`avseg.media.container.MediaWarning`. A source without a sound track gives a silent file.
 
     Args:

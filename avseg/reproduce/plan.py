@@ -20,7 +20,7 @@ from avseg.errors import AvsegError
 from avseg.evaluation.scores import read_evaluation
 from avseg.reproduce.definition import Cell, Change, Experiment, read_experiment
 from avseg.reproduce.scale import Scale
-from avseg.reproduce.source import Source
+from avseg.reproduce.data import TableData
 
 # What says where and how a run is done, and not what comes of it.
 _ELSEWHERE = {
@@ -45,7 +45,7 @@ class Run:
 
     name: str
     config: Config
-    source: Source
+    source: TableData
     seed: int
     encoder: str
     start: "Run | None" = None
@@ -94,7 +94,7 @@ class Planner:
 
     scale: Scale
     encoder: str
-    sources: dict[str, Source]
+    sources: dict[str, TableData]
     out: Path
     overrides: tuple[str, ...] = ()
 
@@ -142,7 +142,7 @@ class Planner:
         config.run.out = str(self.out / "runs" / name)
         return Run(name, config, source, seed, self.encoder, start)
 
-    def _labels(self, source: Source, share: float, seed: int, config: Config) -> Sequence[str]:
+    def _labels(self, source: TableData, share: float, seed: int, config: Config) -> Sequence[str]:
         """Names of the videos whose labels are used; they are also written down, for others to use."""
         names = label_subset(read_frames(avsbench(source.root, cast(Subset, source.subset))), share, seed)
         path = self.out / "labels" / f"{source.subset}-{source.hash}-{100 * share:g}pc-seed{seed}.txt"
@@ -228,7 +228,7 @@ def _times(config: Config, key: str, factor: float) -> int | float:
 _FIRST_DEFAULTS = {"flow_fusion": "sum"}
 
 
-def _digest(config: Config, source: Source, seed: int, labels: Sequence[str], start: Run | None) -> str:
+def _digest(config: Config, source: TableData, seed: int, labels: Sequence[str], start: Run | None) -> str:
     """Of all that decides a result. Fields at their defaults don't count, so that a new option changes no name."""
     values, plain = config.to_dict(), Config().to_dict()
     plain["model"] |= _FIRST_DEFAULTS

@@ -12,7 +12,7 @@ from avseg.reproduce.plan import Place, Planner, Run, chosen, compared, needed, 
 from avseg.reproduce.records import Record, read_records, write_records
 from avseg.reproduce.runs import Say, carry_out, records_of
 from avseg.reproduce.scale import Scale, read_scale
-from avseg.reproduce.source import Source, generated_source, given_source, has_generated
+from avseg.reproduce.data import TableData, generated_source, given_source, has_generated
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _subsets(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _source(request: Request, scale: Scale, subset: str, say: Say) -> Source:
+def _source(request: Request, scale: Scale, subset: str, say: Say) -> TableData:
     if request.root is not None:
         return given_source(request.root, subset)
     if subset not in scale.data:

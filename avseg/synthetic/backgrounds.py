@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from avseg.errors import AvsegError
-from avseg.media.picture_files import picture_bytes
+from avseg.media.images import picture_bytes
 from avseg.synthetic.objects import Picture, read_picture
 
 Picture8 = npt.NDArray[np.uint8]

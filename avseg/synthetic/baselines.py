@@ -11,7 +11,7 @@ import numpy.typing as npt
 from avseg.data.frames import Frame
 from avseg.errors import AvsegError
 from avseg.media.flow import neighbour_flow
-from avseg.media.picture_files import decode
+from avseg.media.images import decode
 from avseg.media.video import read_pairs
 from avseg.synthetic.write import mask_file, read_benchmark, read_scenes, scene_frames, video_file
 

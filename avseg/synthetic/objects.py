@@ -16,7 +16,7 @@ from PIL import Image
 from avseg.data.lists import read_rows
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
-from avseg.media.picture_files import picture_bytes
+from avseg.media.images import picture_bytes
 from avseg.synthetic import shapes, timbres
 
 SOUND_SUFFIXES = (".ogg", ".wav", ".mp3", ".flac")

@@ -16,7 +16,7 @@ from avseg.data.lists import read_rows
 from avseg.errors import AvsegError
 from avseg.files import clear, scratch, whole_folder
 from avseg.media.audio import load_audio
-from avseg.media.picture_files import picture_bytes
+from avseg.media.images import picture_bytes
 
 PACKAGE = "tuxpaint-stamps-default"
 LICENCE = "GPL-2+"

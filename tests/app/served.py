@@ -13,7 +13,7 @@ import numpy as np
 from helpers import hears_ctrl_c
 from toy_models import toy
 
-from avseg.media.video import write_video
+from avseg.media.writer import write_video
 
 TESTS = Path(__file__).parents[1]
 

@@ -15,7 +15,8 @@ from avseg.app.limits import Limits
 from avseg.app.visit import Stretch, Visit, begin
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter
-from avseg.media.video import probe, read_frames, write_video
+from avseg.media.video import probe, read_frames
+from avseg.media.writer import write_video
 
 LIGHT = AVSegmenter(toy("light"), "cpu")
 

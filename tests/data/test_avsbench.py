@@ -13,9 +13,9 @@ from avseg.data.flow_trees import export_published_flow
 from avseg.data.frames import DataSet
 from avseg.data.lists import write_sizes
 from avseg.data.log_mel import load_log_mel, save_log_mel
-from avseg.data.pictures import read_image, write_mask
 from avseg.errors import AvsegError
 from avseg.media.flow import read_flow_png, write_flow_png
+from avseg.media.images import read_image, write_mask
 
 INPUTS = InputConfig(image_size=64)
 

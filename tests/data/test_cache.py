@@ -25,10 +25,10 @@ from avseg.data.flow_trees import export_published_flow
 from avseg.data.lists import write_label_subset
 from avseg.data.loader import TrainingData, training_data, validation_clips
 from avseg.data.log_mel import load_log_mel, save_log_mel
-from avseg.data.pictures import read_image, read_mask, write_image, write_mask
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 from avseg.media.flow import read_flow_png, write_flow_png
+from avseg.media.images import read_image, read_mask, write_image, write_mask
 
 
 def run_data(root: Path, subset: str = "s4", length: int = 1, distant: bool = True, **inputs) -> TrainingData:

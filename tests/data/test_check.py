@@ -12,10 +12,10 @@ from avseg.data.check import check
 from avseg.data.flow_trees import export_published_flow
 from avseg.data.frames import DataSet
 from avseg.data.log_mel import save_log_mel
-from avseg.data.pictures import write_image, write_mask
 from avseg.errors import AvsegError
 from avseg.media.audio import write_wav
 from avseg.media.flow import write_flow_png
+from avseg.media.images import write_image, write_mask
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ from avseg.data.front_end import FrontEndWarning, PreparedWith
 from avseg.data.loader import evaluation_clips, training_data
 from avseg.data.log_mel import load_log_mel
 from avseg.data.mine import mine
-from avseg.data.pictures import read_image
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, Recording, shipped_model
 from avseg.inference.moments import View
 from avseg.inference.source import open_source
 from avseg.media.audio import frame_log_mel, load_audio
-from avseg.media.avsbench_front_end import official_pairs, official_sound
+from avseg.media.front_end import official_pairs, official_sound
+from avseg.media.images import read_image
 from avseg.media.video import FramePair
 
 

@@ -19,14 +19,13 @@ from avseg.data.check import check
 from avseg.data.dataset import whole_videos
 from avseg.data.lists import read_label_subset, read_sizes
 from avseg.data.log_mel import load_log_mel
-from avseg.data.pictures import read_image, read_mask
 from avseg.data.vggsound import read_labels
 from avseg.errors import AvsegError
 from avseg.evaluation.scores import read_evaluation
 from avseg.inference.recording import Recording
 from avseg.media.audio import write_wav
 from avseg.media.flow import read_flow_png, read_published
-from avseg.media.picture_files import picture_size
+from avseg.media.images import picture_size, read_image, read_mask
 from avseg.synthetic.backgrounds import _read_photograph
 from avseg.training.run import train
 

@@ -17,9 +17,9 @@ from avseg.data.dataset import training_clips
 from avseg.data.lists import read_sizes
 from avseg.data.log_mel import load_log_mel
 from avseg.data.mine import MineReport, mine
-from avseg.data.pictures import read_image
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
+from avseg.media.images import read_image
 
 LABELS = {"dog barking": 3, "dog bow-wow": 1, "helicopter": 3, "playing violin, fiddle": 2, "people marching": 2}
 

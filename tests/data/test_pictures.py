@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avseg.data.pictures import Fit, read_image, read_mask, write_image, write_mask
+from avseg.data.fit import Fit
 from avseg.errors import AvsegError
+from avseg.media.images import read_image, read_mask, write_image, write_mask
 
 
 def test_images_are_rgb_and_written_exactly(tmp_path: Path) -> None:

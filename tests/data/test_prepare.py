@@ -18,11 +18,11 @@ from avseg.data.avsbench import avsbench, distant_frames, read_frames
 from avseg.data.check import check
 from avseg.data.lists import read_sizes
 from avseg.data.log_mel import load_log_mel
-from avseg.data.pictures import read_image, write_mask
 from avseg.data.prepare import prepare
 from avseg.errors import AvsegError
 from avseg.media.audio import log_mel_examples, read_wav
 from avseg.media.flow import read_flow_png
+from avseg.media.images import read_image, write_mask
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -17,7 +17,6 @@ from avseg.cli import main
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
 from avseg.data.clip import LabelledBatch
 from avseg.data.loader import evaluation_clips
-from avseg.data.pictures import read_mask
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import compare
 from avseg.evaluation.diagnostics import diagnose, read_scenes
@@ -31,6 +30,7 @@ from avseg.evaluation.evaluate import (
 )
 from avseg.evaluation.metrics import FScore, MeanJaccard, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, read_evaluation, write_evaluation
+from avseg.media.images import read_mask
 from avseg.models import AVSModel, Prediction, build, normalise
 
 

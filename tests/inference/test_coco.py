@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avseg.inference.coco import CATEGORY, annotation, decode_rle, document, encode_rle
+from avseg.inference.export import CATEGORY, annotation, decode_rle, document, encode_rle
 
 
 def plain(mask: np.ndarray) -> str:

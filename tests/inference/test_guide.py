@@ -8,9 +8,9 @@ import pytest
 from helpers import write_mp4
 from toy_models import save_tiny
 
-from avseg.data.pictures import write_image
 from avseg.inference import AVSegmenter
 from avseg.media.audio import write_wav
+from avseg.media.images import write_image
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "segmenting.md").read_text(encoding="utf-8")
 

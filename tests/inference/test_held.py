@@ -15,7 +15,8 @@ from avseg.app.visit import Visit
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, segment_video
 from avseg.media.audio import load_audio
-from avseg.media.video import MediaWarning, iter_frames, probe, read_frames
+from avseg.media.container import MediaWarning
+from avseg.media.video import iter_frames, probe, read_frames
 
 STEADY = [k / 25 for k in range(50)]
 FROZEN = [*STEADY[:25], *[4 + time for time in STEADY[:25]]]

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avseg.data.pictures import write_image
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, segment_video
 from avseg.inference.inputs import Input, find_inputs
 from avseg.media.audio import write_wav
+from avseg.media.images import write_image
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import avseg
-from avseg.data.pictures import write_image
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, Recording
-from avseg.inference.footage import footage_of
+from avseg.inference.source import video_source
 from avseg.media.audio import load_audio, write_wav
+from avseg.media.images import write_image
 from avseg.media.video import iter_frames, probe
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (10, 24, 32, 3), dtype=np.uint8)
@@ -172,7 +172,7 @@ def test_a_later_frame_of_another_size_is_told_when_it_comes(light: AVSegmenter)
 )
 def test_what_is_no_source_is_told(given: object, fps: float | None, sentence: str) -> None:
     with pytest.raises(AvsegError, match=sentence):
-        footage_of(given, fps)
+        video_source(given, fps)
 
 
 @pytest.mark.parametrize(

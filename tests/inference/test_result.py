@@ -11,12 +11,12 @@ from media_files import MediaMaker, clicks
 from toy_models import toy
 from videos import iou, write_late
 
-from avseg.data.pictures import read_mask
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, Result, segment_video
 from avseg.inference import result as results
-from avseg.inference.coco import decode_rle
+from avseg.inference.export import decode_rle
 from avseg.media.audio import load_audio
+from avseg.media.images import read_mask
 from avseg.media.video import iter_frames, probe, read_frames
 
 

@@ -17,8 +17,9 @@ from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter
 from avseg.inference import segmenter as running
 from avseg.media.flow import neighbour_flow
-from avseg.media.pictures import Picture
-from avseg.media.video import iter_frames, read_frames, read_pairs, write_video
+from avseg.media.frames import Picture
+from avseg.media.video import iter_frames, read_frames, read_pairs
+from avseg.media.writer import write_video
 from avseg.models import Inputs, Prediction
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, Smoothing
-from avseg.inference.moments import Scored
-from avseg.inference.smoothing import smooth
+from avseg.inference.moments import Scored, smooth
 
 TIMES = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.4, 1.5, 2.0, 2.2, 2.4, 2.6, 2.8])
 SCORES = np.random.default_rng(0).random((len(TIMES), 8, 8)).astype(np.float16)

@@ -8,13 +8,14 @@ import pytest
 from helpers import write_mp4
 from videos import iou, write_late
 
-from avseg.data.pictures import read_mask
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, segment_video
 from avseg.inference import segmenter as running
-from avseg.inference.places import KINDS, is_overlay
+from avseg.inference.output_paths import KINDS, is_overlay
 from avseg.media.audio import load_audio
-from avseg.media.video import iter_frames, probe, write_video
+from avseg.media.images import read_mask
+from avseg.media.video import iter_frames, probe
+from avseg.media.writer import write_video
 
 
 def test_files_hold_what_was_seen(light: AVSegmenter, video: Path, tmp_path: Path) -> None:

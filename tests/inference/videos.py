@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from helpers import disc_at
 
-from avseg.media.video import write_video
+from avseg.media.writer import write_video
 
 
 def disc(time: float, width: int, height: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from avseg.media.audio import (
     window_starts,
     write_wav,
 )
-from avseg.media.video import MediaWarning
+from avseg.media.container import MediaWarning
 
 REFERENCE = np.load(Path(__file__).parents[1] / "fixtures" / "logmel" / "cases.npz")
 FRAMES = [k / 25 for k in range(75)]

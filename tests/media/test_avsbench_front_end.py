@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avseg.media.audio import frame_log_mel, load_audio, read_wav
-from avseg.media.avsbench_front_end import official_pairs, official_sound, sampled_sound
+from avseg.media.front_end import official_pairs, official_sound, sampled_sound
 from avseg.media.sound import iter_sound
 
 

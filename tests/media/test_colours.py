@@ -9,7 +9,8 @@ import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from avseg.media.colours import ToRGB, narrowing
-from avseg.media.video import VideoWriter, iter_frames, probe, read_frames
+from avseg.media.video import iter_frames, probe, read_frames
+from avseg.media.writer import VideoWriter
 
 PATCHES = [(200, 40, 40), (30, 180, 60), (40, 60, 220), (128, 128, 128), (250, 250, 250), (10, 10, 10)]
 PQ, HLG, BT2020 = int(ColorTrc.SMPTE2084), int(ColorTrc.ARIB_STD_B67), int(ColorPrimaries.BT2020)

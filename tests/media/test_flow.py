@@ -22,7 +22,8 @@ from avseg.media.flow import (
     write_flow_png,
     write_published,
 )
-from avseg.media.video import FramePair, read_pairs, write_video
+from avseg.media.video import FramePair, read_pairs
+from avseg.media.writer import write_video
 
 
 def textured(width: int = 160, height: int = 120, seed: int = 0) -> np.ndarray:

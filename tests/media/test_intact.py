@@ -8,7 +8,8 @@ import pytest
 
 from avseg.errors import AvsegError
 from avseg.media.intact import intact_until
-from avseg.media.video import iter_frames, write_video
+from avseg.media.video import iter_frames
+from avseg.media.writer import write_video
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from av.video.frame import VideoFrame
 from media_files import MediaMaker, number_of
 
-from avseg.media.pictures import PictureReader
+from avseg.media.frames import PictureReader
 from avseg.media.video import _Cursor, iter_frames, iter_pairs, iter_shown, read_frames
 
 

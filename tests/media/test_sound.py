@@ -15,9 +15,10 @@ from media_files import MediaMaker, click_times, clicks, numbered_frame
 
 from avseg.errors import AvsegError
 from avseg.media.audio import iter_audio, load_audio
+from avseg.media.audio_writer import FileSound
 from avseg.media.container import MediaWarning
-from avseg.media.soundtrack import FileSound
-from avseg.media.video import VideoWriter, probe, write_video
+from avseg.media.video import probe
+from avseg.media.writer import VideoWriter, write_video
 
 FRAMES = [k / 25 for k in range(100)]
 CLICKS = [0.5, 1.5, 2.5, 3.5]

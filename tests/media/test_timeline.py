@@ -15,8 +15,9 @@ from media_files import MediaMaker, click_times, clicks, number_of
 
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
-from avseg.media.container import timeline
-from avseg.media.video import MediaWarning, VideoWriter, iter_frames, iter_pairs, probe, read_frames
+from avseg.media.container import MediaWarning, timeline
+from avseg.media.video import iter_frames, iter_pairs, probe, read_frames
+from avseg.media.writer import VideoWriter
 
 STEADY = [k / 25 for k in range(50)]
 SPARSE = [*STEADY[:13], 4.92, 4.96]

@@ -11,7 +11,7 @@ import pytest
 from media_files import MediaMaker, clicks, number_of, numbered_frame
 
 from avseg.errors import AvsegError
-from avseg.media import pictures
+from avseg.media import frames as pictures
 from avseg.media.video import (
     FramePair,
     MediaWarning,

@@ -12,8 +12,10 @@ from media_files import MediaMaker, click_times, clicks, number_of, numbered_fra
 
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
-from avseg.media.soundtrack import FileSound
-from avseg.media.video import MediaWarning, VideoWriter, iter_frames, probe, read_frames, write_video
+from avseg.media.audio_writer import FileSound
+from avseg.media.container import MediaWarning
+from avseg.media.video import iter_frames, probe, read_frames
+from avseg.media.writer import VideoWriter, write_video
 
 FRAMES = [k / 25 for k in range(75)]
 

@@ -11,7 +11,7 @@ from avseg.errors import AvsegError
 from avseg.reproduce.definition import Change, read_experiment
 from avseg.reproduce.plan import Planner, Run, needed, shard
 from avseg.reproduce.scale import read_scale, scale_names
-from avseg.reproduce.source import given_source
+from avseg.reproduce.data import given_source
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 
 from avseg.errors import AvsegError
 from avseg.media.container import decode, find_audio, open_media, packets, warn
-from avseg.media.resize import resize
+from avseg.media.images import resize
 from avseg.media.sound import SoundBlock
 from avseg.media.video import FramePair
 

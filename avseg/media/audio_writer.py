@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from avseg.media.container import decode, find_audio, first_picture_time, frame_time, open_media, packets
-from avseg.media.mix import LAYOUTS, Mixer
+from avseg.media.resample import LAYOUTS, Mixer
 from avseg.media.sound import TOLERANCE, SoundBlock, check_stream, iter_sound
 
 # What mp4 holds and players know there. Vorbis and PCM can be put into mp4, but hardly anything plays them.

@@ -10,9 +10,9 @@ from helpers import write_mp4
 
 from avseg.config import AUDIO_OFFSET, InputConfig
 from avseg.errors import AvsegError
-from avseg.inference.footage import footage_of
-from avseg.inference.hearing import SILENCE, Hearing, loudness_at
+from avseg.inference.audio_windows import SILENCE, AudioWindows, loudness_at
 from avseg.inference.recording import Recording
+from avseg.inference.source import video_source
 from avseg.media.audio import iter_audio, load_audio, log_mel_at, write_wav
 
 
@@ -33,8 +33,8 @@ def test_hearing_a_part_is_hearing_the_whole(offset: float) -> None:
             opened.append(second)
             return (sound[k : k + 700] for k in range(second * 16000, len(sound), 700))
 
-        hearing = Hearing(pieces, times[0], offset=offset)
-        heard = [hearing.at(time) for time in times]
+        audio = AudioWindows(pieces, times[0], offset=offset)
+        heard = [audio.at(time) for time in times]
         assert opened[0] == max(0, math.floor(times[0] + offset) - 1)
         whole = log_mel_at(sound, times, offset=offset)
         np.testing.assert_allclose([example for example, _ in heard], whole, atol=1e-6)
@@ -48,16 +48,16 @@ def test_of_a_long_track_about_a_second_is_held() -> None:
     def pieces(second: int) -> Iterator[np.ndarray]:
         return (np.full(1600, 0.1, np.float32) for _ in range(600 * 10 - second * 10))
 
-    hearing = Hearing(pieces)
+    audio = AudioWindows(pieces)
     for time in np.arange(0, 600, 0.5):
-        hearing.at(float(time))
-        assert len(hearing._held) < 4 * 16_000
-    assert hearing.seconds == pytest.approx(600)
+        audio.at(float(time))
+        assert len(audio._held) < 4 * 16_000
+    assert audio.seconds == pytest.approx(600)
 
 
 def test_a_track_without_sound_is_told() -> None:
     with pytest.raises(AvsegError, match=r"clip\.mp4 has a sound track without any sound that can be decoded"):
-        Hearing(lambda second: iter(()), 5.0, "clip.mp4")
+        AudioWindows(lambda second: iter(()), 5.0, "clip.mp4")
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "wav"])
@@ -83,12 +83,12 @@ def test_hearing_costs_the_same_at_every_moment_of_a_long_sound(monkeypatch: pyt
         touched.append(len(wave))
         return log_mel_at(wave, times, **given)
 
-    monkeypatch.setattr("avseg.inference.hearing.log_mel_at", counted)
+    monkeypatch.setattr("avseg.inference.audio_windows.log_mel_at", counted)
     hour = np.zeros(3600 * 16_000, np.float32)
-    hearing = Hearing(lambda second: iter([hour[second * 16_000 :]]))
+    audio = AudioWindows(lambda second: iter([hour[second * 16_000 :]]))
     for time in np.linspace(0, 3600, 40):
-        hearing.at(float(time))
-        assert len(hearing._held) <= 5 * 16_000
+        audio.at(float(time))
+        assert len(audio._held) <= 5 * 16_000
     assert max(touched) <= 5 * 16_000
 
 
@@ -97,11 +97,11 @@ def test_a_recording_is_mixed_as_it_is_heard(rate: int) -> None:
     """No more of it is converted than moments have come, and from a second on it is what it is from the beginning."""
     wave = np.random.default_rng(0).normal(0, 0.1, (60 * rate, 2)).astype(np.float32)
     recording = Recording([np.zeros((8, 8, 3), np.uint8)] * 60, 1, wave, rate)
-    hearing = footage_of(recording).hearing(0.0, InputConfig())
-    hearing.at(1.0)
-    assert len(hearing._held) < 5 * 16_000
-    late = footage_of(recording).hearing(40.0, InputConfig())
+    audio = video_source(recording).audio_windows(0.0, InputConfig())
+    audio.at(1.0)
+    assert len(audio._held) < 5 * 16_000
+    late = video_source(recording).audio_windows(40.0, InputConfig())
     for time in (40.0, 41.3, 59.9):
-        whole, part = hearing.at(time), late.at(time)
+        whole, part = audio.at(time), late.at(time)
         np.testing.assert_allclose(part[0], whole[0], atol=1e-4)
         assert part[1] == pytest.approx(whole[1], abs=1e-4)

@@ -1,13 +1,17 @@
-"""Picture files: what their headers say, looked at before any pixel is decoded, and their pixels."""
+"""Image files and their pixels: headers are looked at before any pixel is decoded; reading, writing, resizing."""
 
+import io
 import struct
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from avseg.errors import AvsegError
+from avseg.files import whole_file
 from avseg.reading import read_bytes
 
 LARGEST = 2**26
@@ -129,3 +133,96 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         else:
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return 0, 0
+
+
+def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
+    """A picture as RGB, ``(H, W, 3)`` uint8.
+
+    Raises:
+        AvsegError: missing, unreadable, cut off, or larger than any frame.
+    """
+    prepare = "`avseg data prepare`"
+    image = decode(path, cv2.IMREAD_COLOR, f"run {prepare} to make it", f"delete it and run {prepare}")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def write_image(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write RGB ``(H, W, 3)`` or grey ``(H, W)`` uint8 as PNG, whole or not at all."""
+    if image.ndim == 3:
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8)
+    done, data = cv2.imencode(".png", image)
+    if not done:
+        raise AvsegError(f"{path} could not be encoded as PNG: check the picture's size {image.shape[:2]}.")
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
+    """A mask, ``(H, W)`` bool: a pixel is on where its value is above 0.
+
+    Values are the grey level of modes 1 and L and the palette's index of mode P (whatever colour it stands for); a
+    coloured mask is on where any colour channel is.
+
+    Args:
+        path: PNG of mode 1, L or P, or in colour.
+        size: ``(width, height)`` that it must have; None admits any.
+
+    Raises:
+        AvsegError: missing, unreadable, cut off, or of another size.
+    """
+    mend = "restore the mask, or prepare the frames at its size" if size else "restore the mask from the data set"
+    data = picture_bytes(path, "restore the mask, or take its video out of the CSV", mend, size)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            colours = {"RGBA": 3, "LA": 1}.get(image.mode)
+            values: npt.NDArray = np.asarray(image)
+    except Exception:  # a damaged file can raise nearly any
+        raise AvsegError(f"{path} is not a whole picture: restore the mask from the data set.") from None
+    if values.ndim == 3:
+        values = np.asarray(values[..., :colours].any(axis=-1))
+    return np.asarray(values > 0)
+
+
+def write_mask(path: str | Path, mask: npt.NDArray[np.bool_]) -> None:
+    """Write ``(H, W)`` bool as a grey PNG of 0 and 255, whole or not at all."""
+    write_image(path, mask.astype(np.uint8) * np.uint8(255))
+
+
+Shrink = Literal["area", "bilinear"]
+"""How an axis gets shorter: averaged over area, or, as AVSBench's authors do, interpolated, which lets detail alias."""
+
+
+def resize(image: np.ndarray, size: tuple[int, int], shrink: Shrink = "area") -> np.ndarray:
+    """Resize to exactly ``size``, without keeping the aspect.
+
+    Each axis that shrinks is averaged over area, each axis that grows is interpolated linearly, so that a picture
+    that gets wider and lower at once is treated well on both axes.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, C)`` with C ≤ 4, uint8, uint16 or float32.
+        size: ``(width, height)`` in pixels.
+        shrink: ``bilinear`` interpolates axes that shrink as well.
+
+    Returns:
+        The picture with the same type, ``(height, width)`` or ``(height, width, C)``.
+
+    Raises:
+        ValueError: ``size`` isn't two positive whole numbers.
+    """
+    width, height = size
+    if int(width) != width or int(height) != height or width < 1 or height < 1:
+        raise ValueError(f"size must be (width, height) in whole pixels, at least 1 each, not {size}")
+    old_height, old_width = image.shape[:2]
+    if (width, height) == (old_width, old_height):
+        return image
+    if shrink == "bilinear":
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    shrinks = (width < old_width, height < old_height)
+    if shrinks == (True, False) and height > old_height:
+        image = cv2.resize(image, (width, old_height), interpolation=cv2.INTER_AREA)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    if shrinks == (False, True) and width > old_width:
+        image = cv2.resize(image, (old_width, height), interpolation=cv2.INTER_AREA)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if any(shrinks) else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)

@@ -1,73 +1,13 @@
-"""Frames and masks as stored, and the transform from a stored size to the one that a model sees."""
+"""The transform from the size of stored images, masks and flow to the square that a model sees."""
 
-import io
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from avseg.config import InputConfig
-from avseg.errors import AvsegError
-from avseg.files import whole_file
 from avseg.media.flow import resize_flow
-from avseg.media.picture_files import decode, picture_bytes
-from avseg.media.resize import Shrink, resize
-
-
-def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
-    """A picture as RGB, ``(H, W, 3)`` uint8.
-
-    Raises:
-        AvsegError: missing, unreadable, cut off, or larger than any frame.
-    """
-    prepare = "`avseg data prepare`"
-    image = decode(path, cv2.IMREAD_COLOR, f"run {prepare} to make it", f"delete it and run {prepare}")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-def write_image(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write RGB ``(H, W, 3)`` or grey ``(H, W)`` uint8 as PNG, whole or not at all."""
-    if image.ndim == 3:
-        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8)
-    done, data = cv2.imencode(".png", image)
-    if not done:
-        raise AvsegError(f"{path} could not be encoded as PNG: check the picture's size {image.shape[:2]}.")
-    with whole_file(path) as temporary:
-        temporary.write_bytes(data.tobytes())
-
-
-def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
-    """A mask, ``(H, W)`` bool: a pixel is on where its value is above 0.
-
-    Values are the grey level of modes 1 and L and the palette's index of mode P (whatever colour it stands for); a
-    coloured mask is on where any colour channel is.
-
-    Args:
-        path: PNG of mode 1, L or P, or in colour.
-        size: ``(width, height)`` that it must have; None admits any.
-
-    Raises:
-        AvsegError: missing, unreadable, cut off, or of another size.
-    """
-    mend = "restore the mask, or prepare the frames at its size" if size else "restore the mask from the data set"
-    data = picture_bytes(path, "restore the mask, or take its video out of the CSV", mend, size)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            colours = {"RGBA": 3, "LA": 1}.get(image.mode)
-            values: npt.NDArray = np.asarray(image)
-    except Exception:  # a damaged file can raise nearly any
-        raise AvsegError(f"{path} is not a whole picture: restore the mask from the data set.") from None
-    if values.ndim == 3:
-        values = np.asarray(values[..., :colours].any(axis=-1))
-    return np.asarray(values > 0)
-
-
-def write_mask(path: str | Path, mask: npt.NDArray[np.bool_]) -> None:
-    """Write ``(H, W)`` bool as a grey PNG of 0 and 255, whole or not at all."""
-    write_image(path, mask.astype(np.uint8) * np.uint8(255))
+from avseg.media.images import Shrink, resize
 
 
 @dataclass(frozen=True)

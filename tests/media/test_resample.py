@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avseg.media.mix import Mixer, resample
+from avseg.media.resample import Mixer, resample
 
 
 @pytest.mark.parametrize("rates", [(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (16_000, 48_000), (7, 5)])

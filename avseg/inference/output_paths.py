@@ -1,15 +1,76 @@
-"""Where the files of a segmented video go, what stands there already, and how they get there whole."""
+"""Where the files of a segmented video go, what is there already and of which video, and how they get there whole."""
 
+import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from avseg.errors import AvsegError
 from avseg.files import check_folder, whole_set
-from avseg.inference.footage import Footage
+from avseg.inference.recording import listing
+from avseg.inference.source import RecordingSource, VideoSource
 from avseg.reading import JSON_BYTES, read_json
+
+_PIECE = 2**20
+_PIECES = 64  # that are looked at of a long video: reading all of it would take as long as copying it
+_FRAMES = 16
+
+
+def content_of(video: VideoSource) -> str:
+    """What tells video from other video of the same name and size, whatever its files' times are.
+
+    Of more than 64 MB evenly spread pieces are read.
+    """
+    path = video.info.path
+    if path.is_dir():
+        return digest([file for files in listing(path) for file in files])
+    if isinstance(video, RecordingSource):
+        recording = video.recording
+        hashed = hashlib.sha256(f"{len(recording.frames)} {recording.shape} {recording.sample_rate}".encode())
+        for index in np.linspace(0, len(recording.frames) - 1, min(_FRAMES, len(recording.frames))).round():
+            hashed.update(recording.frame(int(index)).tobytes())
+        hashed.update(recording.wave.tobytes())
+        return hashed.hexdigest()
+    return digest([path])
+
+
+def weights_of(source: Path | None) -> str:
+    """What tells a stored model from others, also in the same place; empty where it isn't known without a network."""
+    if source is None or not source.exists():
+        return ""
+    files = [source / name for name in ("config.json", "model.safetensors")] if source.is_dir() else [source]
+    return digest(files, whole=True) if all(file.is_file() for file in files) else ""
+
+
+def digest(files: Iterable[Path], whole: bool = False) -> str:
+    """SHA-256 of files' sizes and bytes; of several files their names count, too.
+
+    Args:
+        files: In this order.
+        whole: Read all of them, also where that is more than 64 MB.
+    """
+    paths = list(files)
+    sizes = [path.stat().st_size for path in paths]
+    names = [ascii(path.name) for path in paths] if len(paths) > 1 else []
+    hashed = hashlib.sha256(f"{names} {sizes}".encode())
+    ends = list(accumulate(sizes))
+    offset, total = 0, sum(sizes)
+    step = 1 if whole or total <= _PIECE * _PIECES else total // _PIECES
+    while offset < total:
+        number = bisect_right(ends, offset)
+        with paths[number].open("rb") as file:
+            file.seek(offset - ends[number] + sizes[number])
+            piece = file.read(_PIECE)
+        hashed.update(piece)
+        offset += max(len(piece), step)
+    return hashed.hexdigest()
+
 
 KINDS = ("video", "masks", "coco", "npz", "strip")
 """What can be written of a video."""
@@ -44,19 +105,19 @@ class Outputs:
         """Where one of `KINDS` goes."""
         return self.out / f"{self.name}.mp4" if kind == "video" else self.folder / _FILES[kind]
 
-    def check(self, kinds: tuple[str, ...], footage: Footage) -> None:
+    def check(self, kinds: tuple[str, ...], video: VideoSource) -> None:
         """Make sure that results can be written here.
 
         Args:
             kinds: Which.
-            footage: What they are of.
+            video: What they are of.
 
         Raises:
             AvsegError: the overlay would replace the video itself, or a folder is a file.
         """
-        path, video = footage.info.path, self.path("video")
-        if "video" in kinds and video.exists() and path.exists() and video.samefile(path):
-            raise AvsegError(f"{video} is the video itself: choose another folder for the results (--out).")
+        path, overlay = video.info.path, self.path("video")
+        if "video" in kinds and overlay.exists() and path.exists() and overlay.samefile(path):
+            raise AvsegError(f"{overlay} is the video itself: choose another folder for the results (--out).")
         for parent in (self.out, self.folder):
             if parent.exists() and not parent.is_dir():
                 raise AvsegError(f"{parent} is a file: choose another folder for the results (--out).")
@@ -71,15 +132,15 @@ class Outputs:
         return kinds_of({*kinds, *there})
 
     def missing(
-        self, kinds: tuple[str, ...], footage: Footage, options: dict[str, Any], content: str
+        self, kinds: tuple[str, ...], video: VideoSource, options: dict[str, Any], content: str
     ) -> tuple[str, ...]:
         """Which outputs are to be made beside those that exist.
 
         Args:
             kinds: What was asked for.
-            footage: What it is of.
+            video: What it is of.
             options: How it is to be made.
-            content: Of the video (`avseg.inference.known.content_of`).
+            content: Of the video (`avseg.inference.output_paths.content_of`).
 
         Raises:
             AvsegError: what exists is of another video, was made with other options, or isn't complete.
@@ -90,7 +151,7 @@ class Outputs:
                 raise AvsegError(f"{self.path(there[0])} exists: {_MEND}")
             return kinds
         known = self.read_summary()
-        there_is = (footage.info.path.name, size_of(footage), content)
+        there_is = (video.info.path.name, size_of(video), content)
         # An earlier version didn't note the content.
         if (known.get("video"), known.get("bytes"), known.get("content", content)) != there_is:
             raise AvsegError(f"{self.folder} holds the results of another {known.get('video')}: {_MEND}")
@@ -195,7 +256,7 @@ def is_overlay(path: Path) -> bool:
         return False
 
 
-def size_of(footage: Footage) -> int | None:
+def size_of(video: VideoSource) -> int | None:
     """Size of the video's file in bytes, by which it is known again."""
-    path = footage.info.path
+    path = video.info.path
     return path.stat().st_size if path.is_file() else None

@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Source:
+class TableData:
     """One subset's data.
 
     Attributes:
@@ -31,7 +31,7 @@ class Source:
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
-def given_source(root: str | Path, subset: str) -> Source:
+def given_source(root: str | Path, subset: str) -> TableData:
     """The data in ``root``.
 
     Raises:
@@ -49,7 +49,7 @@ def given_source(root: str | Path, subset: str) -> Source:
     except AvsegError:
         listed = "\n".join(sorted(f"{video.split}/{video.category}/{video.video}" for video in videos))
         digest = hashlib.sha256(listed.encode()).hexdigest()[:12]
-        return Source(Path(root), subset, digest, {"kind": "AVSBench's layout", "hash": digest, "counts": counts})
+        return TableData(Path(root), subset, digest, {"kind": "AVSBench's layout", "hash": digest, "counts": counts})
     facts = {
         "kind": "generated benchmark",
         "edition": info.edition,
@@ -58,7 +58,7 @@ def given_source(root: str | Path, subset: str) -> Source:
         "objects": info.objects,
         "counts": info.counts,
     }
-    return Source(Path(root), subset, info.hash, facts)
+    return TableData(Path(root), subset, info.hash, facts)
 
 
 def has_generated(scale: Scale, subset: str, folder: Path) -> bool:
@@ -66,7 +66,7 @@ def has_generated(scale: Scale, subset: str, folder: Path) -> bool:
     return avsbench(folder / f"{scale.name}_{subset}", cast(Subset, subset)).index.is_file()
 
 
-def generated_source(scale: Scale, subset: str, folder: Path, say: Say) -> Source:
+def generated_source(scale: Scale, subset: str, folder: Path, say: Say) -> TableData:
     """The scale's own benchmark below ``folder``, written and prepared where it isn't yet.
 
     Objects are stamps where they can be had, else the built-in set; the source's facts say which.

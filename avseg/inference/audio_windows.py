@@ -21,7 +21,7 @@ HALF = EXAMPLE_SAMPLES / SAMPLE_RATE / 2
 _AHEAD = EXAMPLE_SAMPLES  # samples after the middle of a window that are known before it is heard
 
 
-class Hearing:
+class AudioWindows:
     """A sound track that is walked through forwards, holding about a second of it.
 
     The sound of a moment is the 0.96 s around ``offset`` seconds after it, shifted inside the track at its ends.

@@ -1,0 +1,238 @@
+"""Files of a segmented video: the overlay, masks, COCO, JSON lines."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avseg.ahead import ahead
+from avseg.errors import AvsegError
+from avseg.files import json_bytes, whole_file
+from avseg.inference.source import LATE, VideoSource, frames_of
+from avseg.media.writer import MOST_FPS, VideoWriter
+from avseg.render import overlay
+
+Masked = tuple[float, np.ndarray]
+"""A moment's time and its ``(H, W)`` bool mask."""
+
+
+def picture_name(index: int, time: float) -> str:
+    """What a moment's picture is called, such as ``000003_1.500.png``."""
+    return f"{index:06d}_{time:.3f}.png"
+
+
+def write_overlay(
+    path: str | Path,
+    video: VideoSource,
+    start: float,
+    end: float | None,
+    masks: Iterable[Masked],
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a stretch of video at its own size and rate, with its sound and with masks drawn over it.
+
+    A mask holds until the next moment; a frame that is held beyond a moment comes again there, with the new mask, and
+    the last one stays as long as the stretch lasts. Decoding, drawing and encoding run side by side; frames are decoded
+    for this alone, so that memory doesn't grow with the time between moments.
+
+    Args:
+        path: The mp4.
+        video: What to draw on.
+        start: First frame, in seconds.
+        end: Frames before this many seconds; None goes on to the last.
+        masks: In order of time. All of them are taken, also those after the last frame.
+        progress: Called with the number of moments that were passed.
+
+    Raises:
+        AvsegError: no frame begins in the stretch, or it can't be decoded or written.
+    """
+    last = video.info.duration if end is None else min(end, video.info.duration)
+    drawn = ahead(_drawn(ahead(frames_of(video, start, end)), last, masks, progress))
+    try:
+        with _opened_late(path, video, start, end, last) as write:
+            for time, frame in drawn:
+                write(frame, time)
+    finally:
+        drawn.close()  # type: ignore[attr-defined]
+
+
+def _drawn(
+    frames: Iterator[tuple[float, np.ndarray]],
+    last: float,
+    masks: Iterable[Masked],
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Every frame with the mask of the last moment before it; again where the mask changes while the frame is held."""
+    moments = iter(masks)
+    mask: np.ndarray | None = None
+    held: np.ndarray | None = None
+    done = 0
+    upcoming = next(moments, None)
+    try:
+        for time, frame in chain(frames, [(last, None), (math.inf, None)]):
+            while upcoming is not None and upcoming[0] <= time + 1e-3:
+                moment, found = upcoming
+                if held is not None and LATE < time - moment < math.inf and not _alike(found, mask):
+                    yield moment, _marked(held, found)
+                mask, done = found, done + 1
+                if progress is not None:
+                    progress(done)
+                upcoming = next(moments, None)
+            if frame is not None:
+                yield time, _marked(frame, mask)
+                held = frame
+    finally:
+        for stage in (frames, moments):
+            if hasattr(stage, "close"):
+                stage.close()
+
+
+def _alike(mask: np.ndarray, other: np.ndarray | None) -> bool:
+    return not mask.any() if other is None else np.array_equal(mask, other)
+
+
+def _marked(frame: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    return frame if mask is None or not mask.any() else overlay(frame, mask)
+
+
+@contextmanager
+def _opened_late(
+    path: str | Path, video: VideoSource, start: float, end: float | None, last: float
+) -> Iterator[Callable[[np.ndarray, float], None]]:
+    """Opens the video at its first frame, whose time its sound begins at."""
+    opened: list[tuple[VideoWriter, float]] = []
+    info = video.info
+    with ExitStack() as stack:
+
+        def write(frame: np.ndarray, time: float) -> None:
+            if not opened:
+                sound = video.sound(time, end)
+                fps = min(info.fps, MOST_FPS)
+                writer = VideoWriter(path, info.width, info.height, fps, aspect=info.aspect, **sound)
+                opened.append((stack.enter_context(writer), time))
+            writer, first = opened[0]
+            writer.write(frame, time - first)
+
+        yield write
+        if opened:
+            writer, first = opened[0]
+            writer.hold_until(last - first)
+        else:
+            raise AvsegError(f"{info.path} shows no new frame between {start:g} and {last:g} s: give a longer stretch.")
+
+
+def write_json_line(path: str | Path, value: object) -> None:
+    """Write JSON without indentation, for files that machines read; whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(json_bytes(value))
+
+
+CATEGORY = {"id": 1, "name": "sounding object", "supercategory": "sound"}
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run-length encoding, as pycocotools writes it.
+
+    Runs go down the columns, zeros first. Each count, from the third on as the difference to the one two before it, is
+    written in groups of five bits, the lowest first, as characters from ``0`` on; the sixth bit says that more follow.
+
+    Args:
+        mask: ``(H, W)`` bool.
+
+    Returns:
+        ``{"size": [H, W], "counts": text}``.
+    """
+    flat = np.asarray(mask, dtype=np.bool_).flatten(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    bounds = np.concatenate([[0] if flat.size and not flat[0] else [0, 0], edges, [flat.size]])
+    counts = np.diff(bounds).astype(np.int64)
+    values = counts.copy()
+    values[3:] -= counts[1:-2]
+    return {"size": [int(side) for side in mask.shape], "counts": _characters(values)}
+
+
+def decode_rle(rle: dict[str, Any]) -> np.ndarray:
+    """The inverse of `encode_rle`; also takes counts as a plain list. ``(H, W)`` bool."""
+    height, width = rle["size"]
+    counts = rle["counts"] if isinstance(rle["counts"], list) else _counts(rle["counts"])
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flat.reshape((height, width), order="F")
+
+
+def annotation(number: int, image: int, mask: np.ndarray, **more: Any) -> dict[str, Any]:
+    """What COCO says of one mask that isn't empty: area in pixels, box as left, top, width and height."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = int(rows[0]), int(columns[0])
+    box = [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": CATEGORY["id"],
+        "segmentation": encode_rle(mask),
+        "area": int(mask.sum()),
+        "bbox": box,
+        "iscrowd": 0,
+        **more,
+    }
+
+
+def document(
+    names: Iterable[str],
+    times: Iterable[float],
+    masks: Iterable[np.ndarray],
+    size: tuple[int, int],
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """A COCO file's content: an image for each moment, and an annotation for each moment with a sounding object.
+
+    Args:
+        names: Of the images.
+        times: Seconds of the moments.
+        masks: ``(H, W)`` bool each.
+        size: ``(width, height)``.
+        about: What stands under ``info``.
+    """
+    images: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for number, (name, time, mask) in enumerate(zip(names, times, masks, strict=True), 1):
+        seconds = round(float(time), 6)
+        images.append({"id": number, "file_name": name, "width": size[0], "height": size[1], "time": seconds})
+        if mask.any():
+            found.append(annotation(len(found) + 1, number, mask, time=seconds))
+    return {"info": about, "licenses": [], "images": images, "annotations": found, "categories": [CATEGORY]}
+
+
+def _characters(values: np.ndarray) -> str:
+    columns = []
+    more = np.ones(len(values), dtype=np.bool_)  # whether a value has a character in this column
+    while more.any():
+        low = values & 0x1F
+        values = values >> 5
+        # A number ends where only copies of its sign, the fifth bit, would follow.
+        goes_on = np.where(low & 0x10, values != -1, values != 0)
+        columns.append(np.where(more, low + 0x20 * goes_on + 48, 0))
+        more = more & goes_on
+    characters = np.stack(columns, axis=1).astype(np.uint8).ravel() if columns else np.zeros(0, np.uint8)
+    return characters[characters > 0].tobytes().decode("ascii")
+
+
+def _counts(text: str) -> list[int]:
+    counts: list[int] = []
+    for value in _values(text):
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    return counts
+
+
+def _values(text: str) -> Iterator[int]:
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            yield value - (1 << shift) if bits & 0x10 else value
+            value = shift = 0
