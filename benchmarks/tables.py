@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 from avseg.files import whole_file
-from avseg.reproduce.definition import protocol_names, read_experiment
+from avseg.reproduce.definition import protocol_names, read_experiment, read_scale
 from avseg.reproduce.document import answers_to_markdown, to_markdown
 from avseg.reproduce.hypotheses import answer_hypotheses, read_hypotheses
-from avseg.reproduce.scale import read_scale
 from avseg.reproduce.summary import summarise
 from avseg.reproduce.table import known_records
 

@@ -29,8 +29,7 @@ _FIXED = {
 
 
 def reproduce_parser() -> Parser:
-    from avseg.reproduce.definition import experiment_names, protocol_names
-    from avseg.reproduce.scale import scale_names
+    from avseg.reproduce.definition import experiment_names, protocol_names, scale_names
 
     names = [*experiment_names(), *protocol_names()]
     parser = Parser(
@@ -159,8 +158,7 @@ def _tables(protocol: str) -> str:
 def _print(request: "Request", records: "list[Record]", known: bool) -> None:
     """The table in the terminal; of what was run here also as Markdown and HTML, and whether it is what avseg found."""
     from avseg.reproduce.definition import read_experiment
-    from avseg.reproduce.document import write_documents
-    from avseg.reproduce.show import to_terminal
+    from avseg.reproduce.document import to_terminal, write_documents
     from avseg.reproduce.summary import summarise
     from avseg.reproduce.table import agreement, known_records
 
@@ -178,10 +176,9 @@ def _print(request: "Request", records: "list[Record]", known: bool) -> None:
 
 def _answer(request: "Request", known: bool, seeds: int | None) -> None:
     """The answers to a protocol's questions; of what was run here also as Markdown and a figure."""
-    from avseg.reproduce.document import write_answers
+    from avseg.reproduce.document import answers_to_terminal, write_answers
     from avseg.reproduce.hypotheses import answer_hypotheses, read_hypotheses
     from avseg.reproduce.records import read_records
-    from avseg.reproduce.show import answers_to_terminal
     from avseg.reproduce.table import known_records
 
     records = known_records() if known else read_records(request.out / "results")

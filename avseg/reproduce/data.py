@@ -9,7 +9,7 @@ from typing import Any, cast
 from avseg.data.avsbench import avsbench, read_frames
 from avseg.data.frames import Subset, by_video
 from avseg.errors import AvsegError
-from avseg.reproduce.scale import Scale
+from avseg.reproduce.definition import Scale
 
 Say = Callable[[str], None]
 

@@ -12,10 +12,8 @@ from typing import Any
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import Difference, holm
 from avseg.reading import read_yaml
-from avseg.reproduce.choose import Place, choose
-from avseg.reproduce.contrast import contrast
 from avseg.reproduce.definition import PROTOCOLS
-from avseg.reproduce.records import Record
+from avseg.reproduce.records import Place, Record, choose, contrast
 
 BETTER = "better"
 

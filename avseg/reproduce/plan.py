@@ -18,9 +18,8 @@ from avseg.data.frames import Subset
 from avseg.data.lists import label_subset, write_label_subset
 from avseg.errors import AvsegError
 from avseg.evaluation.scores import read_evaluation
-from avseg.reproduce.definition import Cell, Change, Experiment, read_experiment
-from avseg.reproduce.scale import Scale
 from avseg.reproduce.data import TableData
+from avseg.reproduce.definition import Cell, Change, Experiment, Scale, read_experiment
 
 # What says where and how a run is done, and not what comes of it.
 _ELSEWHERE = {

@@ -7,10 +7,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from avseg.evaluation.compare import Difference, holm
-from avseg.reproduce.choose import Place, choose
-from avseg.reproduce.contrast import contrast
 from avseg.reproduce.definition import Cell, Experiment, Published, read_experiment
-from avseg.reproduce.records import Record
+from avseg.reproduce.records import Place, Record, choose, contrast
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from helpers import read_videos
 
 from avseg.data.avsbench import write_index
 from avseg.errors import AvsegError
-from avseg.reproduce.scale import read_scale
 from avseg.reproduce.data import generated_source, given_source
+from avseg.reproduce.definition import read_scale
 
 
 def test_given_data_are_known_by_their_index(avsbench: Path, tmp_path: Path) -> None:

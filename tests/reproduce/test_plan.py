@@ -8,10 +8,9 @@ from helpers import read_videos
 from made_up import TABLES
 
 from avseg.errors import AvsegError
-from avseg.reproduce.definition import Change, read_experiment
-from avseg.reproduce.plan import Planner, Run, needed, shard
-from avseg.reproduce.scale import read_scale, scale_names
 from avseg.reproduce.data import given_source
+from avseg.reproduce.definition import Change, read_experiment, read_scale, scale_names
+from avseg.reproduce.plan import Planner, Run, needed, shard
 
 
 @pytest.fixture

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from avseg.evaluation.scores import Evaluation, Scores, VideoScore, write_evaluation
+from avseg.reproduce.definition import read_scale
 from avseg.reproduce.records import Record, read_records, write_records
-from avseg.reproduce.runs import carry_out, records_of
-from avseg.reproduce.scale import read_scale
-from avseg.reproduce.table import Request, agreement, collect, list_plan, make_plan, run_table
+from avseg.reproduce.table import Request, agreement, carry_out, collect, list_plan, make_plan, records_of, run_table
 
 TINY = (
     "--model.width=16",
@@ -74,8 +73,8 @@ def test_runs_are_tested_as_they_end_on_the_test_split_with_the_flow_they_learnt
     def evaluate(checkpoint: Path, root: Path, subset: str, split: str, out: Path, **options: object) -> None:
         asked.append((checkpoint, root, subset, split, out, options["flow"]))
 
-    monkeypatch.setattr("avseg.reproduce.runs.train", lambda config, callbacks: None)
-    monkeypatch.setattr("avseg.reproduce.runs.evaluate_checkpoint", evaluate)
+    monkeypatch.setattr("avseg.reproduce.table.train", lambda config, callbacks: None)
+    monkeypatch.setattr("avseg.reproduce.table.evaluate_checkpoint", evaluate)
     plan = make_plan(replace(request(avsbench, tmp_path), table="controls", only=("nf-shuffled",)), lambda line: None)
     (run,) = plan.runs
     carry_out([run], plan.scale, lambda line: None)

@@ -6,9 +6,9 @@ from made_up import TABLES, record, records_of
 from rich.console import Console, RenderableType
 
 from avseg.reproduce.definition import experiment_names, read_experiment
+from avseg.reproduce.document import answers_to_terminal, to_terminal
 from avseg.reproduce.hypotheses import answer_hypotheses
 from avseg.reproduce.records import Record
-from avseg.reproduce.show import answers_to_terminal, to_terminal
 from avseg.reproduce.summary import summarise
 
 ENCODER = "efficientnet_lite0"

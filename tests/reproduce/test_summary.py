@@ -6,10 +6,8 @@ from made_up import record, records_of
 
 from avseg.errors import AvsegError
 from avseg.evaluation.compare import holm
-from avseg.reproduce.choose import choose
-from avseg.reproduce.contrast import contrast
 from avseg.reproduce.definition import Published, read_experiment
-from avseg.reproduce.records import Record
+from avseg.reproduce.records import Record, choose, contrast
 from avseg.reproduce.summary import Gain, Summary, summarise
 
 ENCODER = "efficientnet_lite0"
