@@ -12,7 +12,7 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, register
 from avseg.models.encoders import channels_of
-from avseg.models.objectives import dice_loss, enlarged_where_valid
+from avseg.models.layers import dice_loss, enlarged_where_valid
 from avseg.models.transformer import DecoderLayer, Encoder, QueryGenerator
 
 _ENCODED = 3  # strides 8, 16 and 32

@@ -12,8 +12,7 @@ from avseg.errors import AvsegError
 from avseg.models.audio import EMBEDDING
 from avseg.models.base import AVSModel, Prediction, register
 from avseg.models.encoders import channels_of
-from avseg.models.layers import PyramidConvolution
-from avseg.models.objectives import at_least_single, masked_bce, mean_of_labelled
+from avseg.models.layers import PyramidConvolution, at_least_single, masked_bce, mean_of_labelled
 
 
 @dataclass

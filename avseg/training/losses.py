@@ -1,5 +1,5 @@
 """Eq. 3 and Eq. 4, the losses that base models are supervised with."""
 
-from avseg.models.objectives import dice_loss, masked_bce
+from avseg.models.layers import dice_loss, masked_bce
 
 __all__ = ["dice_loss", "masked_bce"]

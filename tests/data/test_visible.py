@@ -14,7 +14,7 @@ from avseg.data.cache import open_cache
 from avseg.data.clip import Batch
 from avseg.data.lists import write_label_subset
 from avseg.data.loader import TrainingData, training_data
-from avseg.models.objectives import dice_loss, masked_bce
+from avseg.models.layers import dice_loss, masked_bce
 from avseg.training.consistency import consistency
 
 

@@ -108,7 +108,7 @@ def test_floats_of_other_sizes_are_read(kind: torch.dtype, tmp_path: Path) -> No
 
 
 def test_weights_to_start_from_and_to_convert_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    from avseg.models.vggish import VGGish
+    from avseg.models.audio import VGGish
 
     state = VGGish().state_dict()
     state["features.0.bias"][0] = float("nan")

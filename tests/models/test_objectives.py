@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avseg.models.objectives import dice_loss, masked_bce
+from avseg.models.layers import dice_loss, masked_bce
 
 
 @pytest.fixture

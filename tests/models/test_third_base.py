@@ -16,7 +16,7 @@ from avseg.inference import AVSegmenter
 from avseg.models import AVSModel, Prediction, base, load, register
 from avseg.models.audio import EMBEDDING
 from avseg.models.encoders import channels_of
-from avseg.models.objectives import dice_loss, masked_bce
+from avseg.models.layers import dice_loss, masked_bce
 from avseg.training.run import train
 
 
