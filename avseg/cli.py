@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "reproduce": ("reproduce", "reproduce", "run the paper's tables and print ours beside the paper's"),
     "segment": ("segment", "segment", "mark what sounds in videos"),
     "app": ("app", "app", "do the same in the browser"),
-    "convert": ("convert", "convert", "make a published checkpoint a model of avseg's"),
+    "convert": ("models", "convert", "make a published checkpoint a model of avseg's"),
     "bench": ("bench", "bench", "measure speed and memory against a plain reference"),
     "models": ("models", "models", "list models that are here, and published ones"),
     "doctor": ("doctor", "doctor", "tell what is installed here and what is missing"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from avseg.app.limits import Limits
+from avseg.app.session import Limits
 from avseg.errors import AvsegError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")

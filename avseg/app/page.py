@@ -1,4 +1,4 @@
-"""The page's layout and what happens when a person touches it. What is behind it is in `avseg.app.visit`."""
+"""The page's layout and what happens when a person touches it. What is behind it is in `avseg.app.session`."""
 
 import math
 import traceback
@@ -9,12 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from avseg.app import pieces
+from avseg.app import html
 from avseg.app.choices import Choice, chosen, explained
 from avseg.app.gate import Visitors, number, own_file, threshold_of
-from avseg.app.limits import Limits
 from avseg.app.samples import SAMPLES, Sample, sample_file
-from avseg.app.visit import Files, Stretch, Visit, begin, named
+from avseg.app.session import Files, Limits, Session, Stretch, begin, named
 from avseg.errors import AvsegError
 from avseg.inference import FPS, AVSegmenter
 
@@ -34,7 +33,7 @@ class House:
     Attributes:
         offered: Models to choose from.
         load: Gives the segmenter of a model's path, loaded once.
-        folder: The server's: what visitors upload lies in it, and visits write below it.
+        folder: The server's: what visitors upload lies in it, and sessions write below it.
         limits: What is taken.
         typed: Whether folders may be typed in.
         visitors: Who is still there.
@@ -58,7 +57,7 @@ class _Halts:
     def ask(self, request: gr.Request) -> tuple[Any, Any]:
         """Somebody pressed Stop."""
         self._asked.add(str(request.session_hash))
-        return pieces.note("Stopped."), gr.update(interactive=False)
+        return html.note("Stopped."), gr.update(interactive=False)
 
     def begin(self, request: gr.Request) -> Callable[[], bool]:
         """A run begins; the function says whether it was asked to stop."""
@@ -234,7 +233,7 @@ def _runner(house: House, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ..
         fps: float | None,
         start: float | None,
         end: float | None,
-        before: Visit | None,
+        before: Session | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
     ) -> Iterator[tuple[Any, ...]]:
@@ -263,20 +262,20 @@ def _runner(house: House, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ..
             folder = chosen(model, house.offered, house.typed)
             progress(0, desc="Loading the model")
             segmenter = house.load(folder)
-            visit = begin(
+            session = begin(
                 path, segmenter, house.folder / "results", stretch, house.limits, tell("Listening and looking")
             )
-            yield _parts(visit)
+            yield _parts(session)
             with named(path):
-                files = visit.write(visit.drawn, tell("Drawing the video"))
-            yield _with_files(visit, files)
+                files = session.write(session.drawn, tell("Drawing the video"))
+            yield _with_files(session, files)
         except _Stopped:
-            yield _nothing(pieces.note("Stopped."))
+            yield _nothing(html.note("Stopped."))
         except AvsegError as error:
-            yield _nothing(pieces.error(str(error)))
+            yield _nothing(html.error(str(error)))
         except Exception:
             traceback.print_exc()
-            yield _nothing(pieces.error(_STRANGE))
+            yield _nothing(html.error(_STRANGE))
 
     return run
 
@@ -286,19 +285,19 @@ def _nothing(message: str, running: bool = False) -> tuple[Any, ...]:
     return None, message, gr.update(interactive=running), None, gr.update(visible=False), *[gr.skip()] * 8
 
 
-def _parts(visit: Visit) -> tuple[Any, ...]:
+def _parts(session: Session) -> tuple[Any, ...]:
     """What was found, before there are files."""
-    threshold = visit.drawn
-    found = (pieces.facts(visit, threshold), pieces.strip(visit, threshold), pieces.picture(visit, threshold, False))
+    threshold = session.drawn
+    found = (html.facts(session, threshold), html.strip(session, threshold), html.picture(session, threshold, False))
     redraw = gr.update(value="Drawing the video …", interactive=False)
     files = [gr.update(value=None, interactive=False)] * 3
-    return visit, gr.skip(), gr.skip(), None, gr.update(visible=True), *found, threshold, redraw, *files
+    return session, gr.skip(), gr.skip(), None, gr.update(visible=True), *found, threshold, redraw, *files
 
 
-def _with_files(visit: Visit, files: Files) -> tuple[Any, ...]:
+def _with_files(session: Session, files: Files) -> tuple[Any, ...]:
     """The files, which come last. The threshold may have been moved meanwhile."""
     stop = gr.update(interactive=False)
-    return gr.skip(), gr.skip(), stop, str(files.video), *[gr.skip()] * 5, _redraw(visit), *_taken(files)
+    return gr.skip(), gr.skip(), stop, str(files.video), *[gr.skip()] * 5, _redraw(session), *_taken(files)
 
 
 def _about(value: str | None, house: House) -> Any:
@@ -310,50 +309,50 @@ def _taken(files: Files) -> list[Any]:
     return [gr.update(value=str(path), interactive=True) for path in (files.video, files.masks, files.coco)]
 
 
-def _redraw(visit: Visit) -> Any:
-    if round(visit.threshold, 2) == round(visit.drawn, 2):
+def _redraw(session: Session) -> Any:
+    if round(session.threshold, 2) == round(session.drawn, 2):
         return gr.update(value="Video and downloads show this threshold", interactive=False)
-    return gr.update(value=f"Draw video and downloads with {visit.threshold:.2f}", interactive=True)
+    return gr.update(value=f"Draw video and downloads with {session.threshold:.2f}", interactive=True)
 
 
-def _choose(visit: Visit | None, threshold: float, score: bool, event: gr.EventData) -> tuple[Any, Any]:
+def _choose(session: Session | None, threshold: float, score: bool, event: gr.EventData) -> tuple[Any, Any]:
     """Another moment was chosen, on the timeline or among the thumbnails."""
     try:
-        here = _present(visit)
+        here = _present(session)
         here.show(round(number("The moment", event._data.get("index"), 0, math.inf, 0) or 0))
-        return pieces.picture(here, threshold_of(threshold), score is True), ""
+        return html.picture(here, threshold_of(threshold), score is True), ""
     except AvsegError as error:
-        return gr.skip(), pieces.error(str(error))
+        return gr.skip(), html.error(str(error))
 
 
-def _moved(visit: Visit | None, threshold: float | None, score: bool) -> tuple[Any, Any, Any]:
+def _moved(session: Session | None, threshold: float | None, score: bool) -> tuple[Any, Any, Any]:
     """The threshold moves: the shown moment follows."""
     if threshold is None:  # while a number is typed
         return gr.skip(), gr.skip(), gr.skip()
     try:
-        here = _present(visit)
+        here = _present(session)
         here.threshold = threshold_of(threshold)
-        return pieces.picture(here, here.threshold, score is True), _redraw(here), ""
+        return html.picture(here, here.threshold, score is True), _redraw(here), ""
     except AvsegError as error:
-        return gr.skip(), gr.skip(), pieces.error(str(error))
+        return gr.skip(), gr.skip(), html.error(str(error))
 
 
-def _follow(visit: Visit | None, threshold: float | None) -> tuple[Any, Any]:
+def _follow(session: Session | None, threshold: float | None) -> tuple[Any, Any]:
     """Timeline and thumbnails under a threshold that moves: more work, so they lag behind the shown moment."""
-    if threshold is None or visit is None or not visit.there():
+    if threshold is None or session is None or not session.there():
         return gr.skip(), gr.skip()
     try:
         wanted = threshold_of(threshold)
     except AvsegError:  # the picture's answer tells it
         return gr.skip(), gr.skip()
-    return pieces.facts(visit, wanted), pieces.strip(visit, wanted)
+    return html.facts(session, wanted), html.strip(session, wanted)
 
 
 def _drawer(halts: _Halts) -> Callable[..., tuple[Any, ...]]:
     """What draws video and downloads again, under another threshold."""
 
     def draw_again(
-        visit: Visit | None,
+        session: Session | None,
         threshold: float,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
@@ -366,26 +365,26 @@ def _drawer(halts: _Halts) -> Callable[..., tuple[Any, ...]]:
             progress((done, total), desc="Drawing the video", unit="moments")
 
         try:
-            here = _present(visit)
+            here = _present(session)
             files = here.write(threshold_of(threshold), told)
             return str(files.video), _redraw(here), "", *_taken(files)
         except _Stopped:
-            return gr.skip(), gr.skip(), pieces.note("Stopped."), *[gr.skip()] * 3
+            return gr.skip(), gr.skip(), html.note("Stopped."), *[gr.skip()] * 3
         except AvsegError as error:
-            return gr.skip(), gr.skip(), pieces.error(str(error)), *[gr.skip()] * 3
+            return gr.skip(), gr.skip(), html.error(str(error)), *[gr.skip()] * 3
 
     return draw_again
 
 
-def _present(visit: Visit | None) -> Visit:
-    if visit is None or not visit.there():
+def _present(session: Session | None) -> Session:
+    if session is None or not session.there():
         raise AvsegError(_GONE)
-    return visit
+    return session
 
 
-def _forget(visit: Visit | None) -> None:
-    if visit is not None:
-        visit.close()
+def _forget(session: Session | None) -> None:
+    if session is not None:
+        session.close()
 
 
 def _sampler(sample: Sample) -> Callable[[], str]:

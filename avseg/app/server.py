@@ -17,8 +17,8 @@ from threading import Lock, Thread, Timer
 from typing import TYPE_CHECKING, Any
 
 from avseg.app.gate import LOCAL, Gate, Visitors
-from avseg.app.limits import Limits
 from avseg.app.samples import SAMPLES, sample_file
+from avseg.app.session import Limits
 from avseg.errors import AvsegError
 from avseg.files import scratch
 

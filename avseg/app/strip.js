@@ -2,7 +2,7 @@
 const strip = () => element.querySelector('.avseg-strip');
 const marks = () => strip().dataset.marks.split(',').map(Number);
 let scrolled = 0;
-let visit = null;
+let session = null;
 
 // Move the line of the timeline to a moment, and mark the thumbnail nearest to it.
 function point(index) {
@@ -43,9 +43,9 @@ function tidy() {
   const thumbs = element.querySelector('.avseg-thumbs');
   const nearest = point(Number(strip().dataset.index));
   // The same result under another threshold stays where it was scrolled to.
-  if (strip().dataset.visit === visit) thumbs.scrollLeft = scrolled;
+  if (strip().dataset.session === session) thumbs.scrollLeft = scrolled;
   else bring(nearest);
-  visit = strip().dataset.visit;
+  session = strip().dataset.session;
   thumbs.addEventListener('scroll', () => { scrolled = thumbs.scrollLeft; });
 }
 

@@ -31,8 +31,8 @@ def app_parser() -> Parser:
 
 
 def app(options: Any) -> int:
-    from avseg.app.limits import Limits
     from avseg.app.server import Options, serve
+    from avseg.app.session import Limits
 
     serve(
         Options(

@@ -343,7 +343,7 @@ def test_own_files_are_regular_files_in_the_folder(tmp_path: Path) -> None:
 
 def test_names_of_this_machine_are_known_where_others_are_let_in(tmp_path: Path) -> None:
     script = (
-        "from pathlib import Path; from avseg.app.gate import Gate, Visitors; from avseg.app.limits import Limits\n"
+        "from pathlib import Path; from avseg.app.gate import Gate, Visitors; from avseg.app.session import Limits\n"
         "import socket; gate = Gate(None, '0.0.0.0', Path('.'), Limits(), Visitors())\n"
         "names = ['192.168.1.5:80', 'localhost', socket.gethostname(), 'example.org', 'a.0.0.0.0', '']\n"
         "print([gate._known(name) for name in names])"

@@ -135,8 +135,8 @@ def test_what_is_old_is_deleted(tmp_path: Path) -> None:
 
 def test_gradio_deletes_after_an_hour_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-    from avseg.app.limits import Limits
     from avseg.app.page import House, page
+    from avseg.app.session import Limits
 
     blocks = page(House([], Models("cpu"), tmp_path, Limits(), typed=True))
     assert blocks.delete_cache == (600, 3600)

@@ -11,7 +11,7 @@ import pytest
 from media_files import MediaMaker
 from toy_models import toy
 
-from avseg.app.visit import Visit
+from avseg.app.session import Visit
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, segment_video
 from avseg.media.audio import load_audio

@@ -1,4 +1,4 @@
-"""What one person's run holds: the result, its pictures under any threshold, and the files to take home."""
+"""One person's session on the page: the result, its images under any threshold, and the files to take home."""
 
 import secrets
 import shutil
@@ -13,7 +13,6 @@ from threading import Lock
 
 import numpy as np
 
-from avseg.app.limits import Limits
 from avseg.errors import AvsegError
 from avseg.files import whole_file
 from avseg.inference import FPS, AVSegmenter
@@ -21,6 +20,20 @@ from avseg.inference.result import Result
 from avseg.media.images import resize
 from avseg.media.video import probe
 from avseg.render import overlay
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes.
+
+    Attributes:
+        seconds: Length of the stretch that is segmented.
+        megabytes: Size of the file, in units of 2^20 bytes.
+    """
+
+    seconds: float = 120.0
+    megabytes: float = 500.0
+
 
 MOST_THUMBNAILS = 40
 _THUMBNAIL = 176  # pixels of the longer side
@@ -55,12 +68,12 @@ class Files:
 
 
 @dataclass(eq=False)
-class Visit:
+class Session:
     """A segmented video that a person looks at.
 
     Attributes:
         result: The scores.
-        folder: Where this visit's files are written; nobody else's are.
+        folder: Where this session's files are written; nobody else's are.
         rate: Moments that were segmented per second of waiting.
         index: The moment that is shown.
         threshold: That the person looks with.
@@ -162,7 +175,7 @@ class Visit:
         return self.folder.is_dir() and (not isinstance(source, Path) or source.is_file())
 
     def close(self) -> None:
-        """Delete everything of this visit."""
+        """Delete everything of this session."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -173,13 +186,13 @@ def begin(
     stretch: Stretch | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
-) -> Visit:
+) -> Session:
     """Segment a video for a person to look at.
 
     Args:
         video: The file.
         segmenter: The model.
-        folder: In it a folder of the visit's own is made.
+        folder: In it a folder of the session's own is made.
         stretch: Which part of the video.
         limits: What is taken.
         progress: Called with the moments done and (about) their total.
@@ -196,12 +209,12 @@ def begin(
         elapsed = time.monotonic() - began
         own = folder / secrets.token_urlsafe(16)
         own.mkdir(parents=True)
-        visit = Visit(
+        session = Session(
             result, own, rate=len(result) / max(elapsed, 1e-6), threshold=result.threshold, drawn=result.threshold
         )
         # What sounds most is what a person wants to see first.
-        visit.show(int(visit.shares(result.threshold).argmax()))
-    return visit
+        session.show(int(session.shares(result.threshold).argmax()))
+    return session
 
 
 def check(video: Path, stretch: Stretch, limits: Limits) -> None:

@@ -10,7 +10,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from avseg.app.visit import Visit
+from avseg.app.session import Session
 from avseg.render import timeline
 from avseg.render.figures import clock
 
@@ -18,13 +18,13 @@ _INK = "#1f2328"
 _DRAWING = Lock()  # matplotlib's settings are everybody's
 
 
-def picture(visit: Visit, threshold: float, score: bool) -> str:
+def picture(session: Session, threshold: float, score: bool) -> str:
     """The shown moment, marked."""
-    image = visit.picture(threshold, score)
-    share = _percent(float(visit.shares(threshold)[visit.index]))
-    loudness = float(visit.result.loudness[visit.index])
+    image = session.picture(threshold, score)
+    share = _percent(float(session.shares(threshold)[session.index]))
+    loudness = float(session.result.loudness[session.index])
     heard = "silence" if loudness <= -100 else f"{loudness:.0f} dB"
-    when = _time(float(visit.result.times[visit.index]))
+    when = _time(float(session.result.times[session.index]))
     words = f"{when} · {share} of the picture sounds · loudness: {heard}"
     return (
         f'<figure class="avseg-moment"><img src="{_jpeg(image, 88)}" width="{image.shape[1]}" '
@@ -33,14 +33,14 @@ def picture(visit: Visit, threshold: float, score: bool) -> str:
     )
 
 
-def strip(visit: Visit, threshold: float) -> str:
+def strip(session: Session, threshold: float) -> str:
     """Loudness and sounding area over time, and below them thumbnails; `strip.js` makes both choose moments."""
-    times = visit.result.times
-    wide, begin, end = _chart(visit, threshold, "wide", 9.6)
-    narrow, _, _ = _chart(visit, threshold, "narrow", 4.0)
+    times = session.result.times
+    wide, begin, end = _chart(session, threshold, "wide", 9.6)
+    narrow, _, _ = _chart(session, threshold, "narrow", 4.0)
     pictures = []
-    for index, image in visit.thumbnails(threshold):
-        when = _time(float(visit.result.times[index]))
+    for index, image in session.thumbnails(threshold):
+        when = _time(float(session.result.times[index]))
         pictures.append(
             f'<button type="button" data-index="{index}" aria-label="Show {when}">'
             f'<img src="{_jpeg(image, 80)}" alt="" width="{image.shape[1]}" height="{image.shape[0]}">'
@@ -48,23 +48,23 @@ def strip(visit: Visit, threshold: float) -> str:
         )
     marks = ",".join(f"{mark:.4f}" for mark in (times - begin) / (end - begin))
     return (
-        f'<div class="avseg-strip" data-visit="{visit.folder.name}" data-index="{visit.index}" '
+        f'<div class="avseg-strip" data-session="{session.folder.name}" data-index="{session.index}" '
         f'data-marks="{marks}">{wide}{narrow}'
         f'<div class="avseg-thumbs" tabindex="0" aria-label="Moments; arrow keys go from one to the next">'
         f"{''.join(pictures)}</div></div>"
     )
 
 
-def facts(visit: Visit, threshold: float) -> str:
+def facts(session: Session, threshold: float) -> str:
     """What was done, in one line."""
-    result = visit.result
-    sounding = float((visit.shares(threshold) > 0).mean())
+    result = session.result
+    sounding = float((session.shares(threshold) > 0).mean())
     notes = "".join(f"<br>{escape(note)}" for note in result.notes)
     count = len(result)
     return (
         f'<p class="avseg-facts">{escape(Path(result.video.info.path).name)}: {result.seconds:.1f} s, {count} '
         f"moment{'' if count == 1 else 's'}, {_percent(sounding)} of them with a sounding object; "
-        f"{visit.rate:.1f} moments per second.{notes}</p>"
+        f"{session.rate:.1f} moments per second.{notes}</p>"
     )
 
 
@@ -78,12 +78,12 @@ def note(sentence: str) -> str:
     return f'<p class="avseg-note" role="status">{escape(sentence)}</p>'
 
 
-def _chart(visit: Visit, threshold: float, kind: str, width: float) -> tuple[str, float, float]:
+def _chart(session: Session, threshold: float, kind: str, width: float) -> tuple[str, float, float]:
     """A timeline as SVG in the colour of the page's text; and the seconds at which it begins and ends."""
     from matplotlib import rc_context
 
     file = io.StringIO()
-    result, shares = visit.result, visit.shares(threshold)
+    result, shares = session.result, session.shares(threshold)
     with _DRAWING, rc_context({"svg.fonttype": "none"}):
         figure = timeline(result.times, result.loudness, shares, width=width, ink=_INK, paper="none")
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
