@@ -2,8 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from avseg.config import Config, load_config
 from avseg.data.parallel import working_in
 from avseg.errors import AvsegError
 from avseg.files import check_file, write_json
+from avseg.progress import progress as bar
 from avseg.reading import read_yaml
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def write_videos(demo: Demo) -> "BenchmarkInfo":
 
     with _timed(demo, "objects"):
         folder = find_objects(demo)
-    with _timed(demo, "writing videos"), _bar("writing videos") as progress:
+    with _timed(demo, "writing videos"), bar("Writing", "videos") as progress:
         return write_benchmark(
             demo.root,
             "s4",
@@ -163,7 +164,7 @@ def prepare_videos(demo: Demo) -> None:
     from avseg.synthetic import read_benchmark
 
     size = read_benchmark(demo.root, "s4").knobs.size
-    with _timed(demo, "preparing"), _bar("preparing videos") as progress:
+    with _timed(demo, "preparing"), bar("Preparing", "videos") as progress:
         found = prepare(demo.root, "s4", size=size, progress=progress)
     if found.failures:
         name, reason = found.failures[0]
@@ -201,7 +202,7 @@ def segment_one(demo: Demo) -> str:
     from avseg.inference import AVSegmenter, segment_video
 
     frame = next(frame for frame in read_frames(avsbench(demo.root, "s4")) if frame.split == "test")
-    with _timed(demo, "segmenting"), _bar("segmenting a video") as progress:
+    with _timed(demo, "segmenting"), bar("Segmenting", "moments") as progress:
         segmenter = AVSegmenter.from_pretrained(demo.out / "ufe")
         found = segment_video(frame.raw, segmenter, demo.out / "segmented", overwrite=True, progress=progress)
         shutil.copyfile(found.video, demo.out / "overlay.mp4")
@@ -371,12 +372,6 @@ def _timed(demo: Demo, stage: str) -> Iterator[None]:
         yield
     finally:
         demo.seconds[stage] = demo.seconds.get(stage, 0.0) + time.perf_counter() - started
-
-
-def _bar(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
-    from avseg.training.logs import count_progress
-
-    return count_progress(title, True)
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,15 @@ PACKAGE = REPOSITORY / "avseg"
 
 # From the ground up. A module may import from its own level and from those before it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("avseg.ahead", "avseg.errors", "avseg.files", "avseg.provenance", "avseg.reading", "avseg.settings"),
+    (
+        "avseg.ahead",
+        "avseg.errors",
+        "avseg.files",
+        "avseg.progress",
+        "avseg.provenance",
+        "avseg.reading",
+        "avseg.settings",
+    ),
     ("avseg.config",),
     ("avseg.media",),
     ("avseg.data",),

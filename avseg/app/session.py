@@ -4,7 +4,7 @@ import secrets
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from avseg.inference import FPS, AVSegmenter
 from avseg.inference.result import Result
 from avseg.media.images import resize
 from avseg.media.video import probe
+from avseg.progress import Progress
 from avseg.render import overlay
 
 
@@ -39,8 +40,6 @@ MOST_THUMBNAILS = 40
 _THUMBNAIL = 176  # pixels of the longer side
 _PICTURE = 1280
 _MEASURED = 480
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from typing import Any, Literal, get_args
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from avseg.commands.console import note, progress, show
+from avseg.commands.console import note, show
 from avseg.commands.parser import Parser
 from avseg.errors import AvsegError
+from avseg.progress import progress
 
 Subset = Literal["s4", "ms3"]
 ROOT = "the folder that holds Single-source/ and Multi-sources/"

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat
 
-from avseg.commands.console import complain, note, progress, show
+from avseg.commands.console import complain, note, show
 from avseg.commands.parser import Parser
+from avseg.progress import progress
 
 if TYPE_CHECKING:
     from avseg.inference.inputs import Input

@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from avseg.commands.console import note, progress, show
+from avseg.commands.console import note, show
 from avseg.commands.data import ROOT, WORKERS, Subset
 from avseg.commands.parser import Parser
 from avseg.errors import AvsegError
+from avseg.progress import progress
 
 
 def mine_parser() -> Parser:

@@ -28,10 +28,11 @@ from avseg.config import InputConfig
 from avseg.data.fit import shrink_of
 from avseg.data.frames import DataSet, Frame
 from avseg.data.log_mel import EXAMPLE
-from avseg.data.parallel import Progress, cores, working_in
+from avseg.data.parallel import cores, working_in
 from avseg.data.rows import FlowSource, Row, fit_of, read_row
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.progress import Progress
 from avseg.reading import parse_json
 
 FORMAT_VERSION = 1

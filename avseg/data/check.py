@@ -11,11 +11,12 @@ import numpy as np
 from avseg.data.avsbench import FRAMES, avsbench, distant_folder, distant_frames, read_frames
 from avseg.data.frames import DataSet, Frame, Subset, by_video
 from avseg.data.log_mel import load_log_mel
-from avseg.data.parallel import Progress, run_all
+from avseg.data.parallel import run_all
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio, read_wav
 from avseg.media.flow import FlowMethod, read_flow_png, read_published
 from avseg.media.images import in_another_format, read_image, read_mask, stored_size
+from avseg.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from avseg.data.avsbench import FRAMES
 from avseg.data.frames import Frame
-from avseg.data.parallel import Progress
 from avseg.data.rows import read_log_mel
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.progress import Progress
 from avseg.reading import parse_json
 
 FORMAT_VERSION = 2

@@ -16,12 +16,13 @@ from avseg.data.avsbench import avsbench, distant_folder, distant_frames, read_f
 from avseg.data.frames import DataSet, Frame
 from avseg.data.front_end import PreparedWith, check_alignment, choose_front_end
 from avseg.data.lists import read_rows, write_rows
-from avseg.data.parallel import Progress, working_in
+from avseg.data.parallel import working_in
 from avseg.data.prepare import Job, first_size, image_side, marker, run_jobs
 from avseg.data.vggsound import SoundVideo, read_folder, read_mapping, with_names, youtube_ids
 from avseg.errors import AvsegError
 from avseg.files import check_folder
 from avseg.media.flow import FlowMethod
+from avseg.progress import Progress
 from avseg.reading import read_json
 
 NUMBERS = "numbers.csv"

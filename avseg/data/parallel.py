@@ -17,6 +17,7 @@ import cv2
 
 from avseg.errors import AvsegError
 from avseg.files import clear
+from avseg.progress import Progress
 
 try:
     import fcntl
@@ -25,10 +26,6 @@ except ImportError:  # not on Windows
 
 J = TypeVar("J")
 R = TypeVar("R")
-
-Progress = Callable[[int, int], None]
-"""Called with how many are done, and of how many."""
-
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

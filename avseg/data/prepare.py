@@ -21,7 +21,7 @@ from avseg.data.frames import DataSet, Frame, Subset, by_video
 from avseg.data.front_end import PreparedWith, check_alignment, choose_front_end
 from avseg.data.lists import read_sizes, write_sizes
 from avseg.data.log_mel import save_log_mel
-from avseg.data.parallel import Progress, run_all, working_in
+from avseg.data.parallel import run_all, working_in
 from avseg.errors import AvsegError
 from avseg.media.audio import EXAMPLE_SAMPLES, SAMPLE_RATE, frame_log_mel, load_audio, log_mel_at, read_wav, write_wav
 from avseg.media.container import MediaWarning
@@ -30,6 +30,7 @@ from avseg.media.front_end import official_pairs, official_sound, sampled_sound
 from avseg.media.images import resize, stored_size, write_image
 from avseg.media.sound import iter_sound
 from avseg.media.video import FramePair, probe, read_pairs
+from avseg.progress import Progress
 
 _FIVE_EXAMPLES = (EXAMPLE_SAMPLES + (FRAMES - 1) * 0.96 * SAMPLE_RATE) / SAMPLE_RATE  # seconds; 0.96 s apart
 

@@ -1,25 +1,27 @@
 """Evaluate a model on a split of AVSBench, under T = 5, T = 1 and the T that it was trained with."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
 from avseg import __version__
+from avseg.data.avsbench import avsbench
 from avseg.data.clip import EvaluationBatch, LabelledBatch, windows
+from avseg.data.dataset import check_files, unique_frames, whole_videos
+from avseg.data.loader import Batches, evaluation_clips, stored_flow
 from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
 from avseg.files import check_file
 from avseg.models.base import AVSModel, Inputs, evaluation_mode, normalise
 from avseg.models.loading import check_source, load
+from avseg.progress import Progress
+from avseg.progress import progress as bar
 
 Size = Literal["truth", "model"]
 """At whose size scores are taken: the stored masks', or the model's square, to which masks are then brought."""
@@ -85,9 +87,6 @@ def evaluate_checkpoint(
     Raises:
         AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
     """
-    from avseg.data.avsbench import avsbench
-    from avseg.data.dataset import check_files, unique_frames, whole_videos
-    from avseg.data.loader import evaluation_clips, stored_flow
     from avseg.evaluation.diagnostics import diagnose, read_scenes
 
     if out is not None:
@@ -99,14 +98,9 @@ def evaluate_checkpoint(
     given = flow if model.config.neighbouring_frames else "none"
     inputs = model.config.inputs
     check_files(unique_frames(videos), stored_flow(given), inputs.flow_method)
-    clips: Iterable[LabelledBatch] = evaluation_clips(
-        root, subset, split, inputs, workers, flow=given, truth=size == "truth"
-    )
-    if progress:
-        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-        total = len(clips) if isinstance(clips, Sized) else None
-        clips = track(clips, f"Evaluating {escape(Path(checkpoint).name)}", total=total, console=console)
-    scores = evaluate_both(model, clips, device)
+    clips = evaluation_clips(root, subset, split, inputs, workers, flow=given, truth=size == "truth")
+    with bar(f"Evaluating {Path(checkpoint).name}", "videos", progress) as tell:
+        scores = evaluate_both(model, _counted(clips, tell), device)
     evaluation = Evaluation(
         model=str(checkpoint),
         root=str(root),
@@ -123,6 +117,12 @@ def evaluate_checkpoint(
     if out is not None:
         write_evaluation(out, evaluation)
     return evaluation
+
+
+def _counted(clips: Batches, tell: Progress) -> Iterator[LabelledBatch]:
+    for done, batch in enumerate(clips, 1):
+        yield batch
+        tell(done, len(clips))
 
 
 def scores_table(evaluation: Evaluation) -> Table:

@@ -135,32 +135,20 @@ CATEGORY = {"id": 1, "name": "sounding object", "supercategory": "sound"}
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run-length encoding, as pycocotools writes it.
+    """COCO's compressed run-length encoding of a mask ``(H, W)`` bool: ``{"size": [H, W], "counts": text}``."""
+    from pycocotools import mask as coco_masks
 
-    Runs go down the columns, zeros first. Each count, from the third on as the difference to the one two before it, is
-    written in groups of five bits, the lowest first, as characters from ``0`` on; the sixth bit says that more follow.
-
-    Args:
-        mask: ``(H, W)`` bool.
-
-    Returns:
-        ``{"size": [H, W], "counts": text}``.
-    """
-    flat = np.asarray(mask, dtype=np.bool_).flatten(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    bounds = np.concatenate([[0] if flat.size and not flat[0] else [0, 0], edges, [flat.size]])
-    counts = np.diff(bounds).astype(np.int64)
-    values = counts.copy()
-    values[3:] -= counts[1:-2]
-    return {"size": [int(side) for side in mask.shape], "counts": _characters(values)}
+    found = coco_masks.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in found["size"]], "counts": found["counts"].decode("ascii")}
 
 
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     """The inverse of `encode_rle`; also takes counts as a plain list. ``(H, W)`` bool."""
-    height, width = rle["size"]
-    counts = rle["counts"] if isinstance(rle["counts"], list) else _counts(rle["counts"])
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return flat.reshape((height, width), order="F")
+    from pycocotools import mask as coco_masks
+
+    if isinstance(rle["counts"], list):
+        rle = coco_masks.frPyObjects(rle, *rle["size"])
+    return np.asarray(coco_masks.decode(rle), dtype=np.bool_)
 
 
 def annotation(number: int, image: int, mask: np.ndarray, **more: Any) -> dict[str, Any]:
@@ -204,35 +192,3 @@ def document(
         if mask.any():
             found.append(annotation(len(found) + 1, number, mask, time=seconds))
     return {"info": about, "licenses": [], "images": images, "annotations": found, "categories": [CATEGORY]}
-
-
-def _characters(values: np.ndarray) -> str:
-    columns = []
-    more = np.ones(len(values), dtype=np.bool_)  # whether a value has a character in this column
-    while more.any():
-        low = values & 0x1F
-        values = values >> 5
-        # A number ends where only copies of its sign, the fifth bit, would follow.
-        goes_on = np.where(low & 0x10, values != -1, values != 0)
-        columns.append(np.where(more, low + 0x20 * goes_on + 48, 0))
-        more = more & goes_on
-    characters = np.stack(columns, axis=1).astype(np.uint8).ravel() if columns else np.zeros(0, np.uint8)
-    return characters[characters > 0].tobytes().decode("ascii")
-
-
-def _counts(text: str) -> list[int]:
-    counts: list[int] = []
-    for value in _values(text):
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-    return counts
-
-
-def _values(text: str) -> Iterator[int]:
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            yield value - (1 << shift) if bits & 0x10 else value
-            value = shift = 0

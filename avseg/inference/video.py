@@ -17,11 +17,10 @@ from avseg.inference.segmenter import FPS, AVSegmenter
 from avseg.inference.source import AnySource, RecordingSource, Source, open_source, video_source
 from avseg.media.container import noted
 from avseg.media.images import write_mask
+from avseg.progress import Progress
 
 SAVE = ("video", "masks")
 """What is written unless something else is asked for."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

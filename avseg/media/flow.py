@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 
 from avseg.errors import AvsegError
-from avseg.files import whole_file
-from avseg.media.images import decode, resize
+from avseg.media.images import decode, resize, write_image
 
 if TYPE_CHECKING:
     from avseg.media.video import FramePair
@@ -124,7 +123,7 @@ def write_flow_png(path: str | Path, flow: np.ndarray) -> None:
     values = np.clip(np.rint(flow.astype(np.float64) * 64 + 2**15), 0, 2**16 - 1).astype(np.uint16)
     valid = np.ones(values.shape[1:], dtype=np.uint16)
     # OpenCV stores blue, green, red.
-    _write_png(path, np.stack([valid, values[1], values[0]], axis=-1))
+    write_image(path, np.stack([values[0], values[1], valid], axis=-1))
 
 
 def read_flow_png(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -197,7 +196,7 @@ def write_published(x_path: str | Path, y_path: str | Path, flow: np.ndarray, bo
     values = flow if flow.dtype == np.uint8 else encode_published(flow, bound)
     _check_flow(values)
     for path, channel in zip((x_path, y_path), values, strict=True):
-        _write_png(path, np.ascontiguousarray(channel))
+        write_image(path, np.ascontiguousarray(channel))
 
 
 def read_published(x_path: str | Path, y_path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -243,14 +242,6 @@ def _check_flow(flow: np.ndarray) -> None:
 def _check_bound(bound: float) -> None:
     if not (np.isfinite(bound) and bound > 0):
         raise ValueError(f"bound must be positive, not {bound}")
-
-
-def _write_png(path: str | Path, image: np.ndarray) -> None:
-    done, data = cv2.imencode(".png", image)
-    if not done:
-        raise AvsegError(f"{path} could not be encoded as PNG: check the picture's size {image.shape[:2]}.")
-    with whole_file(path) as temporary:
-        temporary.write_bytes(data.tobytes())
 
 
 def _read_png(path: str | Path, size: tuple[int, int] | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 import io
 import struct
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -146,13 +146,13 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def write_image(path: str | Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write RGB ``(H, W, 3)`` or grey ``(H, W)`` uint8 as PNG, whole or not at all."""
+def write_image(path: str | Path, image: npt.NDArray[Any]) -> None:
+    """Write RGB ``(H, W, 3)`` or grey ``(H, W)``, uint8 or uint16, as PNG, whole or not at all."""
     if image.ndim == 3:
-        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8)
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     done, data = cv2.imencode(".png", image)
     if not done:
-        raise AvsegError(f"{path} could not be encoded as PNG: check the picture's size {image.shape[:2]}.")
+        raise AvsegError(f"{path} could not be encoded as PNG: check the image's size {image.shape[:2]}.")
     with whole_file(path) as temporary:
         temporary.write_bytes(data.tobytes())
 

@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +18,7 @@ from avseg.data.frames import SPLITS, DataSet, Frame, Subset
 from avseg.data.parallel import run_all
 from avseg.errors import AvsegError
 from avseg.files import check_folder, whole_file, write_json
+from avseg.media.images import write_image
 from avseg.media.writer import VideoWriter
 from avseg.reading import read_json, read_json_lines
 from avseg.synthetic.backgrounds import find_photographs
@@ -232,8 +232,8 @@ class _Writer:
         record = describe(scene, counts, knobs)
         frames = scene_frames(job.root, record)
         for second, (frame, seen) in enumerate(zip(frames, maps, strict=True)):
-            write_png(frame.path("hidden_object"), seen)
-            write_png(mask_file(frame), true_mask(scene, seen, second))
+            write_image(frame.path("hidden_object"), seen)
+            write_image(mask_file(frame), true_mask(scene, seen, second))
         write_json(frames[0].path("hidden_object").with_name("scene.json"), record)
         sound = mix([(o.track, o.sounding) for o in scene.objects if any(o.sounding)], scene.ambience, knobs)
         with VideoWriter(
@@ -263,12 +263,6 @@ def true_mask(scene: Scene, seen: npt.NDArray[np.uint8], second: int) -> npt.NDA
     """255 where an object that sounds in that second is visible, from its map of visible objects."""
     loud = [i + 1 for i, thing in enumerate(scene.objects) if thing.sounding[second]]
     return np.where(np.isin(seen, loud), 255, 0).astype(np.uint8)
-
-
-def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a grey PNG, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def _finished(data: DataSet) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
+from avseg.progress import ProgressBar
 
 
 def check_logger(name: str) -> None:
@@ -111,77 +110,24 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
 class StepProgress(Callback):
     """One bar over all steps of the run, with the current loss and the last validation.
 
-    On a terminal it moves; elsewhere a line is printed about twenty times a run.
-
     Args:
         title: What is being trained.
         total: Steps of the whole run.
     """
 
     def __init__(self, title: str, total: int):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.console = Console(markup=False, emoji=False, highlight=False)
-        self.total = total
-        self.title = title
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task(title, total=total, note="")
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the bar."""
-        self.bar.start()
+        self.bar, self.total = ProgressBar(title, "steps"), total
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move it."""
-        done = batch.step + 1
         latest: dict[str, float] = getattr(pl_module, "latest", {})
         note = f"loss {latest['loss']:.3f}" if "loss" in latest else ""
         if "val/miou" in latest:
             note += f", val mIoU {100 * latest['val/miou']:.1f}"
-        self.bar.update(self.task, completed=done, note=note)
-        if not self.console.is_terminal and (done % max(1, self.total // 20) == 0 or done == self.total):
-            self.console.print(f"{self.title}: step {done} of {self.total}, {note}")
+        self.bar(batch.step + 1, self.total, note)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop the bar, after an error too."""
-        self.bar.stop()
-
-
-@contextmanager
-def count_progress(title: str, show: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to call with how much is done and of how much: a bar on a terminal, elsewhere a line at the end.
-
-    Args:
-        title: What is being done.
-        show: False shows nothing.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(quiet=not show, markup=False, emoji=False, highlight=False)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
-        task = bar.add_task(title, total=None, visible=False)
-
-        def tell(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-            if done == total and not console.is_terminal:
-                console.print(f"{title}: {done} of {total}")
-
-        yield tell
+        self.bar.close()

@@ -30,6 +30,7 @@ from avseg.models.base import base_class, check_model
 from avseg.models.encoders import check_weights
 from avseg.models.loading import check_source
 from avseg.models.weights import weights_fingerprint
+from avseg.progress import progress
 from avseg.provenance import provenance
 from avseg.reading import read_json
 from avseg.training.checkpoints import (
@@ -42,7 +43,7 @@ from avseg.training.checkpoints import (
     facts_of,
     read_checkpoint,
 )
-from avseg.training.logs import MetricsCSV, StepProgress, check_logger, count_progress, further_loggers
+from avseg.training.logs import MetricsCSV, StepProgress, check_logger, further_loggers
 from avseg.training.start import own_start, start_from
 from avseg.training.task import AVSTask
 
@@ -295,12 +296,9 @@ def _with_embeddings(
     by_data: dict[DataSet, list[Frame]] = {}
     for frame in data.all_frames:
         by_data.setdefault(frame.data, []).append(frame)
-    with count_progress("embedding sounds", show) as progress:
+    with progress("Embedding sounds", "videos", show) as tell:
         return data.with_embeddings(
-            {
-                found: audio_embeddings(frames, encoder, fingerprint, device, progress)
-                for found, frames in by_data.items()
-            }
+            {found: audio_embeddings(frames, encoder, fingerprint, device, tell) for found, frames in by_data.items()}
         )
 
 
@@ -309,9 +307,9 @@ def _with_cache(data: TrainingData, show: bool) -> TrainingData:
     config = data.config
     if config.data.store == "off":
         return data
-    with count_progress("caching frames", show) as progress:
+    with progress("Caching frames", "frames", show) as tell:
         cache = open_cache(
-            data.all_frames, config.model.inputs, data.flow, config.data.store, config.data.workers, progress
+            data.all_frames, config.model.inputs, data.flow, config.data.store, config.data.workers, tell
         )
     return data.with_cache(cache)
 
