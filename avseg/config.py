@@ -134,8 +134,8 @@ class DataConfig:
             ``shuffled`` is a control: computed flow, but of another video than the clip's, always the same one.
         store: Where decoded clips are kept as memory-mapped arrays: ``auto`` is ``.avseg/store`` beside the data (where
             that can't be written to, files are read in every epoch), ``off`` is nowhere, anything else is a folder.
-        workers: How many load clips ahead: threads with the store (None is 1, which is plenty), processes without it
-            (None is one a core, up to 4; 0 is one thread).
+        workers: How many threads load clips ahead; None is 1 with the cache, which is plenty, and one a core, up to 4,
+            without it. At least one does.
     """
 
     root: str = ""

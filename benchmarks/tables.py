@@ -17,7 +17,7 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "tables.md"
 SCALE = "small"
 HEAD = """# The tables that were run
 
-Rendered by `python benchmarks/tables.py` from `experiments/results/*.jsonl`. What they show and what they don't is said
+Rendered by `python benchmarks/tables.py` from `avseg/experiments/results/*.jsonl`. What they show and what they don't is said
 in [findings.md](findings.md); how to run them, in [experiments.md](experiments.md).
 
 All were measured before 2026-11-26: scores are at the model's picture size, not at the truth's as `avseg evaluate`
