@@ -12,15 +12,8 @@ from media_files import MediaMaker, clicks, number_of, numbered_frame
 
 from avseg.errors import AvsegError
 from avseg.media import frames as pictures
-from avseg.media.video import (
-    FramePair,
-    MediaWarning,
-    iter_frames,
-    iter_pairs,
-    probe,
-    read_frames,
-    read_pairs,
-)
+from avseg.media.container import MediaWarning
+from avseg.media.video import FramePair, iter_frames, iter_pairs, probe, read_frames, read_pairs
 
 COUNT = 200
 STEADY = [k / 25 for k in range(COUNT)]

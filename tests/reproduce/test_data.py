@@ -1,12 +1,13 @@
-"""The data of a table: given in AVSBench's layout, or generated once."""
-
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import read_videos
 
+from avseg.data.avsbench import avsbench as data_sets
 from avseg.data.avsbench import write_index
+from avseg.data.frames import Frame
 from avseg.errors import AvsegError
 from avseg.reproduce.data import generated_source, given_source
 from avseg.reproduce.definition import read_scale
@@ -21,15 +22,20 @@ def test_given_data_are_known_by_their_index(avsbench: Path, tmp_path: Path) -> 
     }
     assert given_source(avsbench, "ms3").hash != source.hash
     videos = read_videos(avsbench, "s4")
-    write_index(tmp_path, "s4", reversed(videos))
+
+    def write(chosen: Iterable[tuple[Frame, ...]]) -> None:
+        write_index(data_sets(tmp_path, "s4"), [frame for video in chosen for frame in video])
+
+    write(reversed(videos))
     assert given_source(tmp_path, "s4").hash == source.hash
-    write_index(tmp_path, "s4", videos[1:])
+    write(videos[1:])
     assert given_source(tmp_path, "s4").hash != source.hash
     # The same videos, one of them validated on rather than trained on.
     first = next(video for video in videos if video[0].split == "train")
-    write_index(tmp_path, "s4", [replace(video, split="val") if video == first else video for video in videos])
+    moved = tuple(replace(frame, split="val") for frame in first)
+    write([moved if video == first else video for video in videos])
     assert given_source(tmp_path, "s4").hash != source.hash
-    write_index(tmp_path, "s4", [video for video in videos if video[0].split != "test"])
+    write(video for video in videos if video[0].split != "test")
     with pytest.raises(AvsegError, match=r"s4_meta_data\.csv lists no test videos"):
         given_source(tmp_path, "s4")
     with pytest.raises(AvsegError, match="does not exist"):
