@@ -19,7 +19,7 @@ from avseg.files import tidy_again
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("learning", "demo", "see the whole job run on a small generated benchmark"),
     "data synth": ("data", "synth", "write the generated benchmark"),
-    "data stamps": ("data", "stamps", "fetch pictures and sounds for the generated benchmark"),
+    "data stamps": ("data", "stamps", "fetch images and sounds for the generated benchmark"),
     "data prepare": ("data", "prepare", "turn raw videos into frames, sound and flow"),
     "data check": ("data", "check", "list what is missing or broken in prepared data"),
     "data mine": ("selection", "mine", "pick distant frames for MS3 from a folder like VGGSound's"),

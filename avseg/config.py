@@ -30,11 +30,11 @@ class InputConfig:
     """How pixels, motion and sound must look when they reach a model; stored with its weights.
 
     Attributes:
-        image_size: Side of the square picture in pixels; a multiple of 32.
+        image_size: Side of the square image in pixels; a multiple of 32.
         mean: Per-channel mean of RGB in [0, 1], subtracted.
         std: Per-channel standard deviation of RGB in [0, 1], divided by.
         resize: ``stretch`` fills the square as AVSBench does; ``letterbox`` keeps the aspect and pads.
-        front_end: ``clean`` shrinks pictures by area and resamples sound behind a low-pass; ``avsbench`` does both as
+        front_end: ``clean`` shrinks images by area and resamples sound behind a low-pass; ``avsbench`` does both as
             AVSBench's authors did (`avseg.media.front_end`), for weights that learnt from their files.
         audio_offset: Seconds from a frame to the middle of its 0.96 s of sound; AVSBench's windows give the default.
         flow_method: How optical flow is computed; of stored flow, what ``avseg data prepare --flow_method`` wrote so.
@@ -157,9 +157,9 @@ class PerturbConfig:
         flip: Probability of mirroring.
         jitter: Strength of brightness, contrast, saturation and hue.
         jitter_probability, grayscale_probability, blur_probability: How often each is applied.
-        blur_sigma: Range of the Gaussian's standard deviation in pixels of a 224-pixel picture.
+        blur_sigma: Range of the Gaussian's standard deviation in pixels of a 224-pixel image.
         cutmix_probability: How often a sample receives its partner's box.
-        cutmix_area: Range of the box's share of the picture.
+        cutmix_area: Range of the box's share of the frame.
         cutmix_aspect: Range of the box's width over height, log-uniform.
     """
 
@@ -176,13 +176,13 @@ class PerturbConfig:
 
     def check_together(self) -> None:
         """Raise AvsegError where no CutMix box can have both an area and an aspect that were asked for."""
-        # A box of area a and aspect r is √(a·r) wide and √(a/r) high, in sides of the picture: both are at most 1 where
+        # A box of area a and aspect r is √(a·r) wide and √(a/r) high, in sides of the image: both are at most 1 where
         # a is at most r and 1/r. The smallest area and the aspect nearest to a square fit first.
         nearest = min(max(1.0, self.cutmix_aspect[0]), self.cutmix_aspect[1])
         if self.cutmix_area[0] >= min(nearest, 1 / nearest) and self.cutmix_probability > 0:
             raise AvsegError(
                 f"perturb.cutmix_area is {list(self.cutmix_area)} and perturb.cutmix_aspect "
-                f"{list(self.cutmix_aspect)}: no such box fits into a picture; give a smaller area or an aspect "
+                f"{list(self.cutmix_aspect)}: no such box fits into an image; give a smaller area or an aspect "
                 "nearer to 1."
             )
 

@@ -34,7 +34,7 @@ class Demo:
         out: Folder of everything it writes.
         seed: Of the benchmark and of training.
         base: Base model; its configuration is ``configs/demo.yaml``, or ``configs/demo_<base>.yaml``.
-        objects: ``auto`` takes stamps where they can be had, ``procedural`` the built-in set; else a folder.
+        objects: ``auto`` takes stamps where they are available, ``procedural`` the built-in set; else a folder.
         videos, val, test: Videos in all, and how many of them are for validation and test.
         overrides: Further options of both trainings, as on the command line of `avseg train`.
         seconds: Wall time of each stage.
@@ -261,7 +261,7 @@ def report(
     summary: dict[str, Any],
     held_back: str,
 ) -> None:
-    """Stage 6: one page with the table, curves, pictures and video."""
+    """Stage 6: one page with the table, curves, images and video."""
     from avseg.evaluation.report import Arm, Report, write_report
     from avseg.render import qualitative_grid
     from avseg.training.logs import read_metrics

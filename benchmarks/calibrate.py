@@ -1,7 +1,7 @@
 """Calibrate an edition of the generated benchmark, without UFE: what each way to answer scores on a split.
 
 Without training: choosing among the true masks at random, the largest object, or by motion. With training, all with
-one configuration as the supervised baseline: a blind model (black pictures), a deaf model (silence), the baseline.
+one configuration as the supervised baseline: a blind model (black images), a deaf model (silence), the baseline.
 
     python benchmarks/calibrate.py ROOT OUT [--arms baseline,deaf,blind] [--split test] [--config FILE] [--OPTION=V …]
 

@@ -225,7 +225,7 @@ def _lists(root: Path) -> Any:
 def _load(root: Path) -> Any:
     loaded = load(root / "model")
     if loaded.config.inputs.image_size > 512:
-        return "pictures too large to try"
+        return "images too large to try"
     moments = list(AVSegmenter(loaded, "cpu").stream(Recording.from_folder(root / "shots", 1)))
     assert all(np.isfinite(moment.score).all() for moment in moments)
     return len(moments)

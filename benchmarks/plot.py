@@ -46,9 +46,9 @@ def plot(result: dict[str, Any], path: Path) -> Path:
 
 
 def check_format(path: Path) -> None:
-    """Raise AvsegError where ``path`` names no format of pictures."""
+    """Raise AvsegError where ``path`` names no format of images."""
     if path.suffix not in _KINDS:
-        raise AvsegError(f"{path} is no picture: give a name that ends in {', '.join(_KINDS)}.")
+        raise AvsegError(f"{path} is no image: give a name that ends in {', '.join(_KINDS)}.")
 
 
 def _colour(name: str) -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """Frames a second that `avseg segment` works through with the demo's model, in all and stage by stage.
 
-A small video has the model's own picture size, the other one is 720p. Stages are timed one after the other on the same
+A small video has the model's own image size, the other one is 720p. Stages are timed one after the other on the same
 frames; together they would take the sum of their times, which `segment_video` beats where it lets them overlap.
 
     python -m benchmarks.segment [--quick]

@@ -66,7 +66,7 @@ def subject_model(key: str) -> AVSModel:
 
 @torch.no_grad()
 def _settle(model: AVSModel) -> None:
-    """Give every batch norm the statistics of what it sees, by one pass over small pictures."""
+    """Give every batch norm the statistics of what it sees, by one pass over small images."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

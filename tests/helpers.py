@@ -32,7 +32,7 @@ CATEGORIES = ("dog_barking", "helicopter")
 
 
 def disc_at(time: float, number: int, size: int) -> tuple[int, int, int]:
-    """Centre x, y and radius of the disc that a video shows at ``time``: it moves 0.1 of the picture a second."""
+    """Centre x, y and radius of the disc that a video shows at ``time``: it moves 0.1 of the image a second."""
     return round(size * (0.25 + 0.1 * time)), round(size * (0.3 + 0.1 * (number % 4))), max(4, size // 6)
 
 
@@ -51,10 +51,10 @@ def write_mp4(
     Args:
         path: The file; its folder is made.
         number: Which video: sets colours, the disc's height and the pitch of its tone.
-        seconds: Length of the pictures.
+        seconds: Length of the images.
         size: (width, height), even numbers.
         fps: Frames a second.
-        sound: Seconds of AAC sound; None: as long as the pictures; 0: no track.
+        sound: Seconds of AAC sound; None: as long as the images; 0: no track.
         frames: Number of frames in place of ``seconds``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def small_config(
     workers: int | None = 0,
     validate_every: int = 1,
 ) -> Config:
-    """A run on 64-pixel pictures with seed 3 on the CPU; ``flow`` is the NF branch."""
+    """A run on 64-pixel images with seed 3 on the CPU; ``flow`` is the NF branch."""
     return Config(
         data=DataConfig(root=str(root), workers=workers),
         model=ModelConfig(

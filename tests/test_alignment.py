@@ -1,4 +1,4 @@
-"""Training, evaluation and `AVSegmenter` hear the same sound with a frame, and see the same picture."""
+"""Training, evaluation and `AVSegmenter` hear the same sound with a frame, and see the same image."""
 
 from pathlib import Path
 

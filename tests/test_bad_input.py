@@ -97,9 +97,9 @@ VIDEOS: dict[Callable[[Path], None], str] = {
     empty: "is empty: copy or download it again",
     truncated: "is cut off or damaged (its index is missing): copy or download it again",
     truncated_with_its_index_first: "is cut off after 1.",
-    silent: "has no sound track: give a video with sound",
-    sound_alone: "has no picture track: name a video",
-    folder: "is a folder without videos: name a video, a folder of videos, or a folder of numbered pictures",
+    silent: "has no audio track: give a video with sound",
+    sound_alone: "has no image track: name a video",
+    folder: "is a folder without videos: name a video, a folder of videos, or a folder of numbered images",
     playlist: "isn't a video",
     lambda path: None: "doesn't exist: check the path",
 }
@@ -261,8 +261,8 @@ def remove(file: Path) -> None:
     ("spoil", "kind", "found"),
     [
         (shrink_mask, "mask", "has 40×30 pixels, not 64×64"),
-        (cut_picture, "mask", "is not a whole picture"),
-        (cut_picture, "frame", "is not a whole picture"),
+        (cut_picture, "mask", "is not a whole image"),
+        (cut_picture, "frame", "is not a whole image"),
         (remove, "frame", "is missing"),
         (remove, "log_mel", "is missing"),
     ],
@@ -334,7 +334,7 @@ def test_one_bad_video_does_not_stop_the_others(tmp_path: Path, capsys: pytest.C
     assert main(["data", "prepare", str(tmp_path), "--workers", "1"]) == 1
 
     said = capsys.readouterr().out
-    assert f"failed: {videos[1][0].raw} has no sound track" in said
+    assert f"failed: {videos[1][0].raw} has no audio track" in said
     assert f"failed: {videos[2][0].raw} isn't a video" in said
     assert "2 videos could not be prepared; the others are ready" in said
     assert videos[0][0].log_mel.is_file()

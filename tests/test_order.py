@@ -60,7 +60,7 @@ PUBLISHED = "model: {image_encoder: pvt_v2_b5}\nrun: {accelerator: cpu}\ndata: {
         (["--run.devices", 1000], "run.devices is 1000, and this machine's CPU has"),
         (["--run.devices", 1_000_000], "run.devices is 1000000: give a whole number from 1 to 1,024, or auto"),
         (["--run.nodes", 99], "run.nodes is 99, and this process was started alone"),
-        (["--run.accelerator", "gpu"], "run.accelerator gpu with run.devices auto is not to be had here"),
+        (["--run.accelerator", "gpu"], "run.accelerator gpu with run.devices auto is not available here"),
         (["--run.out", "file"], "file is a file, and a folder is needed there"),
         (["--weights.start", "none/at/all"], "none/at/all does not exist: give the folder of a trained model"),
         (["--weights.audio", "none.pth"], "weights.audio: none.pth does not exist"),
@@ -130,7 +130,7 @@ def test_evaluating_tells_what_is_wrong_before_it_loads_the_model(
 
     monkeypatch.setattr("avseg.evaluation.evaluate.load", load)
     assert "s4_meta_data.csv does not exist" in says("evaluate", model, "--data.root", tmp_path)
-    assert "device 'tpu' is not to be had" in says("evaluate", model, "--data.root", data, "--device", "tpu")
+    assert "device 'tpu' is not available" in says("evaluate", model, "--data.root", data, "--device", "tpu")
     assert "none does not exist" in says("evaluate", tmp_path / "none", "--data.root", data)
     (model / "model.safetensors").unlink()
     assert f"{model} has no model.safetensors" in says("evaluate", model, "--data.root", data)
@@ -146,7 +146,7 @@ def test_segmenting_tells_what_is_wrong_before_it_opens_a_video(
     monkeypatch.setattr("avseg.inference.segmenter.models.load", begin)
     (tmp_path / "a.mp4").touch()
     assert "none does not exist: give" in says("segment", tmp_path / "a.mp4", "--checkpoint", tmp_path / "none")
-    assert "device 'tpu' is not to be had" in says("segment", tmp_path / "a.mp4", "--device", "tpu")
+    assert "device 'tpu' is not available" in says("segment", tmp_path / "a.mp4", "--device", "tpu")
 
 
 def test_others_tell_what_is_wrong_before_their_work(

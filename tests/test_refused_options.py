@@ -55,7 +55,7 @@ SETTINGS = {
     ("--ufe.unsup_matching", "-1"): "ufe.unsup_matching is -1.0: give a number from 0 to 1,000,000",
     ("--model.base=avsegformer", "--ufe.unsup_matching=0.2"): "ufe.unsup_matching weighs a matching loss, which avseg",
     ("--run.validate_every", "0"): "run.validate_every is 0: give a whole number from 1 to 1,000,000.",
-    ("--run.accelerator", "mps"): "run.accelerator mps with run.devices auto is not to be had here (",
+    ("--run.accelerator", "mps"): "run.accelerator mps with run.devices auto is not available here (",
 }
 
 

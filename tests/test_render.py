@@ -39,7 +39,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
-    """Left, right, bottom and top of every picture's frame, in inches."""
+    """Left, right, bottom and top of every image's frame, in inches."""
     figure.draw_without_rendering()
     found = [axes.get_window_extent() for axes in figure.axes if axes.images and axes.get_aspect() == 1.0]
     return [tuple(value / figure.dpi for value in (box.x0, box.x1, box.y0, box.y1)) for box in found]
@@ -82,7 +82,7 @@ def test_contour_follows_the_edge_and_nothing_else() -> None:
     padded = np.pad(mask, 1)
     inner = padded & cv2.dilate((~padded).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     distance = cv2.distanceTransform((~inner).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    width = 3  # of the line on a picture of 450 pixels; as wide a dark one on either side, and a soft rim
+    width = 3  # of the line on an image of 450 pixels; as wide a dark one on either side, and a soft rim
     assert changed[distance <= 1].all()
     assert not changed[distance > 1.5 * width + 2].any()
     drawn = overlay(frame, mask, alpha=0)

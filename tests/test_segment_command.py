@@ -71,7 +71,7 @@ def test_a_bad_video_does_not_stop_the_others(segment: Callable, tmp_path: Path)
     errors = [line for line in said.splitlines() if line.startswith("avseg: error: ")]
     for error, sentence in zip(
         errors,
-        ("videos/b.mp4 isn't a video", "videos/mute.mp4 has no sound track", "gone.mp4 doesn't exist", "matches no"),
+        ("videos/b.mp4 isn't a video", "videos/mute.mp4 has no audio track", "gone.mp4 doesn't exist", "matches no"),
         strict=True,
     ):
         assert sentence in error
@@ -261,6 +261,6 @@ def test_the_track_that_is_asked_for_is_heard_and_kept(segment: Callable, tmp_pa
     assert kept < 1e-3
     code, _, told = segment("two.mp4", "--audio_track", "2", out="third")
     assert code == 1
-    assert "two.mp4 has no sound track 2" in " ".join(told.split())
+    assert "two.mp4 has no audio track 2" in " ".join(told.split())
     code, _, told = segment("two.mp4", out="first")
     assert "other options" in " ".join(told.split())

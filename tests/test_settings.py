@@ -196,7 +196,7 @@ def test_numbers_of_numpy_and_lists_become_what_the_type_says() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"cutmix_area": (0.5, 0.6), "cutmix_aspect": (3, 3.3)}, "no such box fits into a picture"),
+        ({"cutmix_area": (0.5, 0.6), "cutmix_aspect": (3, 3.3)}, "no such box fits into an image"),
         ({"scale": (0, 1)}, r"perturb.scale is \[0, 1\]: give a list of 2 numbers from 0.05 to 20, the first no "),
         ({"scale": (2, 1)}, "the first no larger than the second"),
         ({"flip": 9}, "perturb.flip is 9: give a number from 0 to 1"),

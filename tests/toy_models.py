@@ -44,7 +44,7 @@ class Toy(AVSModel):
 
 
 def toy(reads: str, frames_per_clip: int = 1, **inputs: object) -> AVSModel:
-    """A `Toy` on pictures of 64 pixels."""
+    """A `Toy` on images of 64 pixels."""
     config = ModelConfig(
         base="toy",
         width=16,

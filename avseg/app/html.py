@@ -25,7 +25,7 @@ def picture(session: Session, threshold: float, score: bool) -> str:
     loudness = float(session.result.loudness[session.index])
     heard = "silence" if loudness <= -100 else f"{loudness:.0f} dB"
     when = _time(float(session.result.times[session.index]))
-    words = f"{when} · {share} of the picture sounds · loudness: {heard}"
+    words = f"{when} · {share} of the frame sounds · loudness: {heard}"
     return (
         f'<figure class="avseg-moment"><img src="{_jpeg(image, 88)}" width="{image.shape[1]}" '
         f'height="{image.shape[0]}" alt="The moment at {when} with what sounds marked">'

@@ -206,7 +206,7 @@ class _Shown:
 
 
 def _look(halts: _Halts, shown: _Shown, state: Any, message: Any, video: Any) -> None:
-    """What happens while a person looks: pictures follow at once, files on request."""
+    """What happens while a person looks: images follow at once, files on request."""
     # What is asked while an answer is under way is asked once, at its end.
     quick = {**_AT_ONCE, "trigger_mode": "always_last"}
     given = [state, shown.threshold, shown.score]
@@ -343,7 +343,7 @@ def _follow(session: Session | None, threshold: float | None) -> tuple[Any, Any]
         return gr.skip(), gr.skip()
     try:
         wanted = threshold_of(threshold)
-    except AvsegError:  # the picture's answer tells it
+    except AvsegError:  # the image's answer tells it
         return gr.skip(), gr.skip()
     return html.facts(session, wanted), html.strip(session, wanted)
 

@@ -112,7 +112,7 @@ class Session:
         return resize(frame, _size(*self.result.video.info.display_size, side))
 
     def shares(self, threshold: float) -> np.ndarray:
-        """``(n,)`` share of the picture that sounds, measured on pictures of 480 pixels, which is quick."""
+        """``(n,)`` share of the frame that sounds, measured on images of 480 pixels, which is quick."""
         known = self._shares
         if known is None or known[0] != threshold:
             width, height = _size(*self.result.size, _MEASURED)

@@ -22,7 +22,7 @@ _KNOBS: dict[str, tuple[Any, str]] = {
     "motion-sounding": (float, "probability that a sounding object moves"),
     "motion-silent": (float, "probability that a silent object moves"),
     "appearance-rho": (float, "how alike a second is to the one before, from -1 to 1"),
-    "unseen-pictures": (float, "share of pictures held out of training"),
+    "unseen-pictures": (float, "share of images held out of training"),
     "unseen-objects": (float, "share of categories held out of training"),
 }
 
@@ -80,7 +80,7 @@ def stamps_parser() -> Parser:
     parser = Parser(
         "avseg data stamps",
         "DIR [--archive FILE]",
-        "Fetch pictures that sound for the generated benchmark: cut-outs, mostly photographs, with real recordings, "
+        "Fetch images that sound for the generated benchmark: cut-outs, mostly photographs, with real recordings, "
         "from Debian's package tuxpaint-stamps-default (161 MB, GPL-2+). Needs apt-get and dpkg-deb; installs nothing.",
         "avseg data stamps stamps",
     )
@@ -95,7 +95,7 @@ def stamps(options: Any) -> int:
     from avseg.synthetic.stamps import fetch_stamps
 
     found = fetch_stamps(options.folder, None if options.archive is None else Path(options.archive))
-    table = Table(title=f"{found.folder}: {found.pictures} pictures with {found.recordings} recordings")
+    table = Table(title=f"{found.folder}: {found.pictures} images with {found.recordings} recordings")
     for column in ("category", "picture", "licence"):
         table.add_column(column, overflow="fold")
     for row in found.rows:

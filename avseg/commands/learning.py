@@ -28,7 +28,7 @@ def demo_parser() -> Parser:
         "--objects",
         type=str,
         default="auto",
-        help="auto (photographed things with recordings where they can be had), procedural (the built-in set, with "
+        help="auto (photographed things with recordings where they are available), procedural (the built-in set, with "
         "nothing downloaded), or a folder of cut-outs with sounds",
     )
     parser.add_argument("--videos", type=PositiveInt, default=200, help="videos in all")
@@ -108,7 +108,7 @@ def evaluate_parser() -> Parser:
         "--size",
         type=Literal["truth", "model"],
         default="truth",
-        help="at which size masks are scored: the truth's own, or the model's picture size",
+        help="at which size masks are scored: the truth's own, or the model's image size",
     )
     parser.add_argument("--json", type=str | None, help="also write the scores of every video to this file")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")

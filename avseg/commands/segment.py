@@ -33,7 +33,7 @@ def segment_parser() -> Parser:
         metavar="PATH",
         nargs="+",
         type=str,
-        help="a video with sound (mp4, mkv, webm, mov …), a folder of videos, a folder of numbered pictures with a "
+        help="a video with sound (mp4, mkv, webm, mov …), a folder of videos, a folder of numbered images with a "
         "sound file, or a pattern such as 'clips/*.mp4'",
     )
     parser.add_argument(
@@ -49,7 +49,7 @@ def segment_parser() -> Parser:
         metavar="KINDS",
         default="video,masks",
         help="what to write, with commas between: video, masks (PNG), coco (COCO's JSON), npz (times and scores), "
-        "strip (a picture)",
+        "strip (an image)",
     )
     parser.add_argument(
         "--fps",
@@ -80,13 +80,13 @@ def segment_parser() -> Parser:
         help="a pixel enters a mask at the threshold plus this and leaves it at the threshold less this",
     )
     parser.add_argument(
-        "--frame_rate", type=PositiveFloat | None, metavar="RATE", help="of folders of pictures, in pictures a second"
+        "--frame_rate", type=PositiveFloat | None, metavar="RATE", help="of folders of images, in images a second"
     )
     parser.add_argument(
         "--audio_track",
         type=NonNegativeInt | None,
         metavar="N",
-        help="which sound track of a video is heard and kept, counted from 0; the default one if not given",
+        help="which audio track of a video is heard and kept, counted from 0; the default one if not given",
     )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist, which are kept otherwise")

@@ -12,15 +12,15 @@ from avseg.media.images import Shrink, resize
 
 @dataclass(frozen=True)
 class Fit:
-    """Where a stored picture comes to lie in the square that a model sees.
+    """Where a stored image comes to lie in the square that a model sees.
 
-    ``stretch`` fills the square. ``letterbox`` gives a picture of the video's own aspect, in the middle of a square of
+    ``stretch`` fills the square. ``letterbox`` gives an image of the video's own aspect, in the middle of a square of
     zeros: stored frames are square already, so it un-stretches them.
 
     Attributes:
         side: The square's side.
-        left, top, width, height: The picture within it.
-        shrink: How pictures get smaller; masks and flow always by area.
+        left, top, width, height: The image within it.
+        shrink: How images get smaller; masks and flow always by area.
     """
 
     side: int
@@ -32,19 +32,19 @@ class Fit:
 
     @classmethod
     def stretch(cls, side: int) -> "Fit":
-        """The picture fills the square."""
+        """The image fills the square."""
         return cls(side, 0, 0, side, side)
 
     @classmethod
     def letterbox(cls, side: int, width: int, height: int) -> "Fit":
-        """The picture has the aspect ``width`` : ``height``."""
+        """The image has the aspect ``width`` : ``height``."""
         scale = side / max(width, height)
         new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
         return cls(side, (side - new_width) // 2, (side - new_height) // 2, new_width, new_height)
 
     @property
     def padded(self) -> bool:
-        """Whether the square shows more than the picture."""
+        """Whether the square shows more than the image."""
         return (self.width, self.height) != (self.side, self.side)
 
     def image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -68,7 +68,7 @@ class Fit:
         return self._place(flow.transpose(1, 2, 0)).transpose(2, 0, 1)
 
     def inside(self) -> npt.NDArray[np.bool_]:
-        """``(side, side)``: where the picture is."""
+        """``(side, side)``: where the image is."""
         return self._place(np.ones((self.height, self.width), dtype=np.bool_))
 
     def _place(self, picture: npt.NDArray) -> npt.NDArray:
@@ -80,5 +80,5 @@ class Fit:
 
 
 def shrink_of(inputs: InputConfig) -> Shrink:
-    """How a front end makes pictures smaller."""
+    """How a front end makes images smaller."""
     return "bilinear" if inputs.front_end == "avsbench" else "area"

@@ -20,7 +20,7 @@ B = TypeVar("B", bound=Batch)
 
 LOG_MEL_OFFSET = 0.01  # VGGish's log-mel is ln(mel + 0.01)
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
-REFERENCE_SIZE = 224  # the picture size that blur widths are given for
+REFERENCE_SIZE = 224  # the image size that blur widths are given for
 _TRIES = 1000  # draws of a box
 
 
@@ -29,7 +29,7 @@ class Geometry:
     """One resize, crop and flip for each of B clips.
 
     Attributes:
-        scale: ``(B,)``, size of the resized picture in sizes of the frame.
+        scale: ``(B,)``, size of the resized image in sizes of the frame.
         shift: ``(B, 2)``, where its centre lies: x, y in [-1, 1] coordinates of the frame.
         flip: ``(B,)`` bool, mirrored left to right.
     """
@@ -46,7 +46,7 @@ class Colour:
     Attributes:
         matrix: ``(B, 3, 3)``, brightness, saturation, hue and grayscale as one linear map of RGB.
         contrast: ``(B,)``, factor around each frame's mean grey value.
-        sigma: ``(B,)``, the blur's standard deviation in pixels of a 224-pixel picture; 0 where there is none.
+        sigma: ``(B,)``, the blur's standard deviation in pixels of a 224-pixel image; 0 where there is none.
     """
 
     matrix: Tensor
@@ -78,16 +78,16 @@ def _chance(n: int, probability: float, generator: Generator) -> Tensor:
 def draw_geometry(n: int, config: PerturbConfig, generator: Generator) -> Geometry:
     """Draw resize (log-uniform), crop (uniform) and flip for ``n`` clips."""
     scale = _uniform(n, math.log(config.scale[0]), math.log(config.scale[1]), generator).exp()
-    # A picture of size s may be moved by |1 - s| either way: inside the frame when smaller, covering it when larger.
+    # An image of size s may be moved by |1 - s| either way: inside the frame when smaller, covering it when larger.
     shift = (2 * torch.rand(n, 2, generator=generator) - 1) * (1 - scale).abs()[:, None]
     return Geometry(scale, shift, _chance(n, config.flip, generator))
 
 
 def weak(batch: B, geometry: Geometry) -> B:
-    """H^w: resize, crop and flip picture, mask, flow, ``inside`` and ``valid`` together, in one sampling.
+    """H^w: resize, crop and flip image, mask, flow, ``inside`` and ``valid`` together, in one sampling.
 
-    Flow vectors are scaled with the picture, and ``u`` changes its sign where the picture is mirrored. Pixels from
-    outside the picture are black, still, background and neither ``inside`` nor ``valid``. Frames that are not ``valid``
+    Flow vectors are scaled with the image, and ``u`` changes its sign where the image is mirrored. Pixels from
+    outside the image are black, still, background and neither ``inside`` nor ``valid``. Frames that are not ``valid``
     are seen like all others.
 
     Args:
@@ -116,7 +116,7 @@ def weak(batch: B, geometry: Geometry) -> B:
     sampled = F.grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     sampled = sampled.unflatten(1, (times, -1))
     inside, valid = (sampled[:, :, 5:7] > 0.999).split(1, dim=2)
-    sampled = sampled * inside  # a border pixel that mixes picture and padding counts as padding
+    sampled = sampled * inside  # a border pixel that mixes image and padding counts as padding
 
     turn = torch.stack([sign * scale, scale], dim=1).view(clips, 1, 2, 1, 1)
     masks = batch.masks
@@ -153,7 +153,7 @@ def draw_colour(n: int, config: PerturbConfig, generator: Generator) -> Colour:
 
 
 def strong(batch: B, colour: Colour) -> B:
-    """The photometric half of H^s: colours and blur of the picture. Flow, masks and sound stay as they are.
+    """The photometric half of H^s: colours and blur of the image. Flow, masks and sound stay as they are.
 
     Brightness, contrast, saturation, hue and grayscale are all affine in RGB, so one 3×3 map and one mean do them.
 
@@ -166,7 +166,7 @@ def strong(batch: B, colour: Colour) -> B:
     matrix, contrast = (t.to(device, non_blocking=True) for t in (colour.matrix, colour.contrast))
     frames = torch.einsum("bij,btjhw->btihw", matrix, frames)
     grey = frames.new_tensor(GREY).view(3, 1, 1)
-    # Padding is no part of the picture: it must not pull the mean towards black.
+    # Padding is no part of the image: it must not pull the mean towards black.
     inside = batch.inside.float()
     total = inside.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1)
     mean = ((frames * grey).sum(2, keepdim=True) * inside).sum(dim=(2, 3, 4), keepdim=True) / total
@@ -195,7 +195,7 @@ def draw_boxes(n: int, size: tuple[int, int], config: PerturbConfig, generator: 
 def paste(batch: B, partner: Batch, boxes: Boxes) -> B:
     """The CutMix half of H^s: within its box, a clip takes all of its partner's pixels.
 
-    These are picture, flow, ``inside``, ``valid`` and pseudo mask. The sound is left alone; see `mix_log_mel`.
+    These are image, flow, ``inside``, ``valid`` and pseudo mask. The sound is left alone; see `mix_log_mel`.
     """
     box = boxes.inside.to(batch.frames.device, non_blocking=True)
     names = ("frames", "flow", "masks", "inside", "valid")
@@ -237,7 +237,7 @@ def _as_float(frames: Tensor) -> Tensor:
 
 
 def _saturation_matrix(factor: Tensor) -> Tensor:
-    """``(n,)`` -> ``(n, 3, 3)``: between grey (0) and the picture itself (1), and beyond."""
+    """``(n,)`` -> ``(n, 3, 3)``: between grey (0) and the image itself (1), and beyond."""
     grey = torch.tensor(GREY).expand(3, 3)
     return grey + factor[:, None, None] * (torch.eye(3) - grey)
 

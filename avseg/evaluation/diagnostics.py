@@ -24,7 +24,7 @@ class Second:
     Attributes:
         moving_source: Whether any sounding object moves.
         moving_distractor: Whether any silent object moves.
-        unseen_picture: Whether a sounding object's picture was held out of training, its category not.
+        unseen_picture: Whether a sounding object's image was held out of training, its category not.
         unseen_object: Whether a sounding object's category was held out of training.
     """
 
@@ -43,7 +43,7 @@ STRATA: dict[str, Callable[[Second], bool]] = {
     "no moving distractor": lambda second: not second.moving_distractor,
     "still source, moving distractor": lambda second: not second.moving_source and second.moving_distractor,
     "seen": lambda second: not second.unseen_picture and not second.unseen_object,
-    "unseen picture": lambda second: second.unseen_picture,
+    "unseen image": lambda second: second.unseen_picture,
     "unseen object": lambda second: second.unseen_object,
 }
 

@@ -35,8 +35,8 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], note: str = "
 def themed(light: "Figure", dark: "Figure", alt: str) -> str:
     """A figure of which a page shows the form that suits it, light or dark."""
     return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{as_uri(dark)}">'
-        f'<img src="{as_uri(light)}" alt="{escape(alt)}"></picture>'
+        f'<image><source media="(prefers-color-scheme: dark)" srcset="{as_uri(dark)}">'
+        f'<img src="{as_uri(light)}" alt="{escape(alt)}"></image>'
     )
 
 

@@ -44,7 +44,7 @@ class Report:
         title: The page's heading.
         arms: The first is the baseline that the others are compared with.
         protocol: Which protocol the verdict and the breakdowns speak of; None takes the evaluation's first.
-        pictures: Captions and figures, shown as they are.
+        images: Captions and figures, shown as they are.
         video: Address of an overlay video relative to the page, such as ``overlay.mp4``.
         video_caption: What the video is.
         facts: Sections of labelled facts, such as the benchmark, its calibration, machine, seconds per stage.
@@ -102,7 +102,7 @@ def verdict(name: str, baseline: str, found: Comparison, generated: bool = False
 
 
 def write_report(path: str | Path, report: Report) -> Path:
-    """Write ``report`` as one HTML file. Pictures are part of it; only the video stays beside it.
+    """Write ``report`` as one HTML file. Images are part of it; only the video stays beside it.
 
     Args:
         path: The file, such as ``runs/demo/report.html``.
@@ -162,7 +162,7 @@ def _scores(arms: Sequence[Arm]) -> str:
     )
     remarks = dict.fromkeys(found.remark for arm in arms for found in arm.evaluations if found.remark)
     sizes = {found.size for arm in arms for found in arm.evaluations}
-    note += "" if sizes == {"truth"} else " Scored at the model's picture size, not the truth's own."
+    note += "" if sizes == {"truth"} else " Scored at the model's image size, not the truth's own."
     return html_table(head, rows, " ".join([note, *map(escape, remarks)]))
 
 

@@ -22,7 +22,7 @@ _AHEAD = EXAMPLE_SAMPLES  # samples after the middle of a window that are known 
 
 
 class AudioWindows:
-    """A sound track that is walked through forwards, holding about a second of it.
+    """A audio track that is walked through forwards, holding about a second of it.
 
     The sound of a moment is the 0.96 s around ``offset`` seconds after it, shifted inside the track at its ends.
 
@@ -51,7 +51,7 @@ class AudioWindows:
             self._restart()
             if not len(self._held):
                 raise AvsegError(
-                    f"{name} has a sound track without any sound that can be decoded from the first picture on: copy "
+                    f"{name} has a audio track without any sound that can be decoded from the first image on: copy "
                     "or convert it again."
                 )
 

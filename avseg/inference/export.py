@@ -20,8 +20,8 @@ Masked = tuple[float, np.ndarray]
 """A moment's time and its ``(H, W)`` bool mask."""
 
 
-def picture_name(index: int, time: float) -> str:
-    """What a moment's picture is called, such as ``000003_1.500.png``."""
+def image_name(index: int, time: float) -> str:
+    """What a moment's image is called, such as ``000003_1.500.png``."""
     return f"{index:06d}_{time:.3f}.png"
 
 

@@ -25,7 +25,7 @@ class Input:
     """One video to segment.
 
     Attributes:
-        path: The file, or a folder of pictures with a sound file.
+        path: The file, or a folder of images with a sound file.
         name: What its results are called; no two inputs share one, whatever the case of letters.
         problem: Why nothing can be made of it, if that is known already.
     """
@@ -38,7 +38,7 @@ class Input:
         """What to segment.
 
         Args:
-            frame_rate: Of a folder of pictures.
+            frame_rate: Of a folder of images.
 
         Raises:
             AvsegError: there is a problem.
@@ -51,7 +51,7 @@ class Input:
 def find_inputs(paths: Sequence[str | Path]) -> list[Input]:
     """The videos that some paths mean, in order, each once.
 
-    A folder stands for the videos in it, not for those in its subfolders; a folder with pictures, one sound file and
+    A folder stands for the videos in it, not for those in its subfolders; a folder with images, one sound file and
     no video is itself one input. A pattern with ``*``, ``?`` or ``[]`` that is no file stands for the videos that
     match; ``**`` goes down into folders. In folders and patterns hidden files and overlays that avseg wrote are passed
     over.
@@ -95,7 +95,7 @@ def _in_folder(folder: Path) -> list[tuple[Path, str]]:
         return [(folder, "")]
     if any(is_overlay(file) for file in files):
         return [(folder, f"{folder} holds nothing but overlays that avseg wrote: name a folder of videos.")]
-    mend = "name a video, a folder of videos, or a folder of numbered pictures with a sound file."
+    mend = "name a video, a folder of videos, or a folder of numbered images with a sound file."
     return [(folder, f"{folder} is a folder without videos: {mend}")]
 
 

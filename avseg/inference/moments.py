@@ -36,7 +36,7 @@ class Moment:
 
     @property
     def share(self) -> float:
-        """Share of the picture that sounds, in [0, 1]."""
+        """Share of the image that sounds, in [0, 1]."""
         return float(self.mask.mean())
 
 
@@ -84,7 +84,7 @@ class View:
     """Between a video's own size and the square that a model sees.
 
     Attributes:
-        fit: Where the picture lies in the square.
+        fit: Where the image lies in the square.
         width: Of the video.
         height: Of the video.
     """
@@ -151,9 +151,9 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.seconds) and 0 <= self.seconds <= 10):
-            raise AvsegError(f"smoothing over {self.seconds} s is not to be had: give 0 to 10 seconds.")
+            raise AvsegError(f"smoothing over {self.seconds} s is not available: give 0 to 10 seconds.")
         if not (math.isfinite(self.margin) and 0 <= self.margin < 0.5):
-            raise AvsegError(f"a hysteresis margin of {self.margin} is not to be had: give 0 or more, below 0.5.")
+            raise AvsegError(f"a hysteresis margin of {self.margin} is not available: give 0 or more, below 0.5.")
 
     @classmethod
     def of(cls, given: "Smoothing | float | None") -> "Smoothing":
@@ -168,7 +168,7 @@ def smooth(moments: Iterable[Scored], how: Smoothing) -> Iterator[Scored]:
 
 
 def _averaged(moments: Iterable[Scored], seconds: float) -> Iterator[Scored]:
-    past: deque[Scored] = deque()  # without pictures, which are large
+    past: deque[Scored] = deque()  # without images, which are large
     waiting: deque[Scored] = deque()
     for moment in moments:
         waiting.append(moment)

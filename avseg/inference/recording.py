@@ -1,4 +1,4 @@
-"""Frames and sound that are no video file: arrays in memory, or a folder of pictures with a sound file."""
+"""Frames and sound that are no video file: arrays in memory, or a folder of images with a sound file."""
 
 import math
 import re
@@ -96,27 +96,27 @@ class Recording:
 
     @classmethod
     def from_folder(cls, folder: str | Path, frame_rate: float | None = None) -> "Recording":
-        """Numbered pictures and one sound file in a folder; pictures are read when they are looked at.
+        """Numbered images and one sound file in a folder; images are read when they are looked at.
 
-        Pictures come in the order of the number that varies in their names, or of all of them from left to right where
+        Images come in the order of the number that varies in their names, or of all of them from left to right where
         several do (``take2_9.png`` before ``take2_10.png`` before ``take10_1.png``). Names such as
         ``000012_0.480.png``, a number and seconds, say when each begins (counted from the first), unless a rate is
-        given. With neither the pictures are spread evenly over the sound.
+        given. With neither the images are spread evenly over the sound.
 
         Args:
-            folder: Holds png, jpg, bmp or webp pictures and one wav, mp3, flac, ogg, opus, m4a or aac file.
-            frame_rate: Pictures per second.
+            folder: Holds png, jpg, bmp or webp images and one wav, mp3, flac, ogg, opus, m4a or aac file.
+            frame_rate: Images per second.
 
         Raises:
-            AvsegError: no pictures, no or several sound files, names without numbers, or files that can't be read.
+            AvsegError: no images, no or several sound files, names without numbers, or files that can't be read.
         """
         folder = Path(folder)
         pictures, sounds = listing(folder)
         if not pictures:
-            raise AvsegError(f"{folder} holds no pictures: give numbered png or jpg files and a sound file.")
+            raise AvsegError(f"{folder} holds no images: give numbered png or jpg files and a sound file.")
         if len(sounds) != 1:
             found = f"{len(sounds)} sound files" if sounds else "no sound file"
-            raise AvsegError(f"{folder} holds {found}: put exactly one beside the pictures, such as sound.wav.")
+            raise AvsegError(f"{folder} holds {found}: put exactly one beside the images, such as sound.wav.")
         paths = _in_order(pictures)
         notes: list[str] = []
         with noted(notes):
@@ -129,7 +129,7 @@ class Recording:
 
 
 class _Pictures(Sequence[np.ndarray]):
-    """Picture files as a sequence of frames."""
+    """Image files as a sequence of frames."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
@@ -143,11 +143,11 @@ class _Pictures(Sequence[np.ndarray]):
         except AvsegError as error:
             # The reader's advice is for a data set's frames.
             told = str(error).rpartition(": ")[0]
-            raise AvsegError(f"{told}: copy that picture again, or take it out of the folder.") from None
+            raise AvsegError(f"{told}: copy that image again, or take it out of the folder.") from None
 
 
 def listing(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Pictures and sound files that lie in a folder itself, by name."""
+    """Images and sound files that lie in a folder itself, by name."""
     if not folder.is_dir():
         raise AvsegError(f"{folder} is not a folder: check the path.")
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -156,7 +156,7 @@ def listing(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _in_order(pictures: list[Path]) -> list[Path]:
-    """Picture files by the numbers in their names.
+    """Image files by the numbers in their names.
 
     Raises:
         AvsegError: no number in a name, or nothing that tells two of them apart.
@@ -164,7 +164,7 @@ def _in_order(pictures: list[Path]) -> list[Path]:
     found = {path: [int(number) for number in re.findall(r"\d+", path.stem)] for path in pictures}
     for path, numbers in found.items():
         if not numbers:
-            raise AvsegError(f"{path} has no number in its name: number the pictures in their order.")
+            raise AvsegError(f"{path} has no number in its name: number the images in their order.")
     if len({len(numbers) for numbers in found.values()}) > 1:
         # Only what stands first means the same in all of them.
         found = {path: numbers[:1] for path, numbers in found.items()}

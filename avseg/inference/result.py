@@ -14,7 +14,7 @@ from avseg.errors import AvsegError
 from avseg.files import whole_file, whole_folder
 from avseg.inference import export as coco
 from avseg.inference.audio_windows import EXAMPLE, HALF
-from avseg.inference.export import picture_name, write_json_line, write_overlay
+from avseg.inference.export import image_name, write_json_line, write_overlay
 from avseg.inference.moments import Moment, Scored, View
 from avseg.inference.recording import Recording
 from avseg.inference.source import Source, VideoSource
@@ -113,7 +113,7 @@ class Result:
             yield self._moment(index, frame)
 
     def shares(self, threshold: float | None = None) -> np.ndarray:
-        """``(n,)`` share of the picture that sounds at each moment, in [0, 1].
+        """``(n,)`` share of the frame that sounds at each moment, in [0, 1].
 
         Args:
             threshold: In place of the result's own.
@@ -144,7 +144,7 @@ class Result:
         """Write ``INDEX_SECONDS.png`` for each moment, 0 and 255, replacing the folder as a whole."""
         with whole_folder(folder) as temporary:
             for index, mask in enumerate(self.masks()):
-                write_mask(temporary / picture_name(index, self.times[index]), mask)
+                write_mask(temporary / image_name(index, self.times[index]), mask)
         return Path(folder)
 
     def to_coco(self, path: str | Path) -> Path:
@@ -153,7 +153,7 @@ class Result:
         Images have the names that `save_masks` gives and their ``time`` in seconds; the one category is "sounding
         object". All that sounds at a moment is one annotation.
         """
-        names = (picture_name(index, time) for index, time in enumerate(self.times))
+        names = (image_name(index, time) for index, time in enumerate(self.times))
         about = {
             "description": f"sounding objects in {self.video.info.path.name}",
             "model": self.model,
@@ -165,7 +165,7 @@ class Result:
     def save_npz(self, path: str | Path) -> Path:
         """Write times, scores at the model's size, loudness, shares and threshold as one compressed NumPy file.
 
-        ``size`` holds width and height, ``inside`` left, top, width and height of the picture within the scores.
+        ``size`` holds width and height, ``inside`` left, top, width and height of the image within the scores.
         """
         fit = self.view.fit
         values: dict[str, Any] = {
@@ -185,7 +185,7 @@ class Result:
         """Draw a film strip: some evenly spaced moments with scores and masks above the sound, as png, pdf or svg."""
         from avseg.render import filmstrip
 
-        step = -(-len(self) // _STRIP)  # even steps, so that pictures stand above their times
+        step = -(-len(self) // _STRIP)  # even steps, so that images stand above their times
         chosen = np.arange(0, len(self), step)
         width, height = self.video.info.display_size
         scale = min(1.0, _STRIP_SIDE / max(width, height))

@@ -114,16 +114,16 @@ class AVSegmenter:
         Notes about the video (damage, sound that ends early, a single frame) are given as `MediaWarning`.
 
         Args:
-            source: A video with sound that PyAV reads; a folder of numbered pictures with a sound file; an
+            source: A video with sound that PyAV reads; a folder of numbered images with a sound file; an
                 `avseg.Recording`; or a tuple ``(frames, wave)``: frames, ``fps`` a second, and sound at 16 kHz.
             fps: Moments per second; None takes every frame.
             start: First moment, in seconds.
             end: Moments before this many seconds; None goes on to the last frame.
             smoothing: Seconds over which scores are averaged, or an `avseg.Smoothing`; None leaves them as they are.
-            audio_track: Which sound track of a video file is heard, counted from 0; None takes the default one.
+            audio_track: Which audio track of a video file is heard, counted from 0; None takes the default one.
 
         Raises:
-            AvsegError: not a video, no sound track or no such one, or a time span without frames.
+            AvsegError: not a video, no audio track or no such one, or a time span without frames.
         """
         how = Smoothing.of(smoothing)
         return self._stream(open_source(source, fps, start, end, audio_track), how)
@@ -377,7 +377,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise AvsegError(f"device '{name}' is not to be had here: give cpu, or auto to let it be chosen.") from None
+        raise AvsegError(f"device '{name}' is not available here: give cpu, or auto to let it be chosen.") from None
     if device.type == "meta":
         raise AvsegError("device 'meta' computes nothing: give cpu, or auto to let it be chosen.")
     return device

@@ -61,7 +61,7 @@ class FileSource:
 
     Args:
         path: The file.
-        audio_track: Which of its sound tracks is heard, counted from 0; the default one if not given.
+        audio_track: Which of its audio tracks is heard, counted from 0; the default one if not given.
 
     Raises:
         AvsegError: not a video.
@@ -98,7 +98,7 @@ class FileSource:
 
 
 class RecordingSource:
-    """VideoSource in memory, or of picture files."""
+    """VideoSource in memory, or of image files."""
 
     def __init__(self, recording: Recording):
         self.given: Path | Recording = recording
@@ -198,11 +198,11 @@ def video_source(given: AnySource, fps: float | None = None, audio_track: int | 
     """VideoSource from whatever a person may hand over.
 
     Args:
-        given: The path of a video; the path of a folder of numbered pictures with a sound file
+        given: The path of a video; the path of a folder of numbered images with a sound file
             (`Recording.from_folder`); a `Recording`; or a tuple ``(frames, wave)``, which stands for
             ``Recording(frames, fps, wave)``: frames at ``fps``, and sound at 16 kHz.
         fps: Frames per second of such a tuple.
-        audio_track: Which sound track of a video file is heard, counted from 0; the default one if not given.
+        audio_track: Which audio track of a video file is heard, counted from 0; the default one if not given.
 
     Raises:
         AvsegError: none of these, or one that can't be read.
@@ -212,7 +212,7 @@ def video_source(given: AnySource, fps: float | None = None, audio_track: int | 
     if isinstance(given, (str, Path)) and not _holds_pictures(Path(given)):
         return FileSource(given, audio_track)
     if audio_track is not None:
-        raise AvsegError(f"audio_track is {audio_track}, but only video files have sound tracks to choose among.")
+        raise AvsegError(f"audio_track is {audio_track}, but only video files have audio tracks to choose among.")
     if isinstance(given, Recording):
         return RecordingSource(given)
     if isinstance(given, (str, Path)):
@@ -229,7 +229,7 @@ def video_source(given: AnySource, fps: float | None = None, audio_track: int | 
             )
         return RecordingSource(recording)
     raise AvsegError(
-        f"{type(given).__name__} is nothing that can be segmented: give a video's path, a folder of pictures with a "
+        f"{type(given).__name__} is nothing that can be segmented: give a video's path, a folder of images with a "
         "sound file, (frames, wave), or an avseg.Recording."
     )
 
@@ -241,7 +241,7 @@ def _holds_pictures(path: Path) -> bool:
 
 
 _HELD = 0.2 + 1e-3  # seconds that a frame may stay and still have one moment, however many are asked for
-_SHORT_SOUND = 0.5  # seconds that a sound track may lack at its end without a word
+_SHORT_SOUND = 0.5  # seconds that a audio track may lack at its end without a word
 
 
 @dataclass
@@ -318,7 +318,7 @@ def open_source(
     notes = list(info.notes)
     name = info.path
     if not info.has_audio:
-        raise AvsegError(f"{name} has no sound track: give a video with sound, since what sounds is what is marked.")
+        raise AvsegError(f"{name} has no audio track: give a video with sound, since what sounds is what is marked.")
     if not (math.isfinite(start) and start >= 0):
         raise AvsegError(f"start is {start}: give seconds from the video's beginning, 0 or more.")
     if start > 0 and start >= info.duration:

@@ -9,7 +9,7 @@ from typing import Any
 
 from avseg.ahead import ahead
 from avseg.files import clear, write_json
-from avseg.inference.export import Masked, picture_name, write_overlay
+from avseg.inference.export import Masked, image_name, write_overlay
 from avseg.inference.moments import Smoothing
 from avseg.inference.output_paths import Outputs, content_of, kinds_of, size_of
 from avseg.inference.result import ScoreStore
@@ -89,7 +89,7 @@ def segment_video(
     ``OUT/NAME.mp4`` is the video at its own size and frame rate, with its sound and the masks drawn over it (a mask
     holds until the next moment). ``OUT/NAME/`` holds ``masks/INDEX_SECONDS.png``, 0 and 255; ``coco.json``;
     ``scores.npz``; ``strip.png``; and in any case ``moments.json``, which lists the moments with the share of the
-    picture that sounds and the loudness. Files get their names once all of them are complete.
+    image that sounds and the loudness. Files get their names once all of them are complete.
 
     Decoding, motion, model, drawing and encoding run side by side. The video is decoded once for the model and once for
     the overlay, so that memory doesn't grow with the time between moments.
@@ -107,7 +107,7 @@ def segment_video(
         save: Any of ``video``, ``masks``, ``coco``, ``npz`` and ``strip``.
         smoothing: See `AVSegmenter.stream`.
         name: NAME; the video's own without its ending if not given.
-        audio_track: Which sound track of a video file is heard and kept, counted from 0; the default one if not given.
+        audio_track: Which audio track of a video file is heard and kept, counted from 0; the default one if not given.
 
     Raises:
         AvsegError: see `AVSegmenter.stream`; or the overlay would replace the video itself, or what stands there is
@@ -212,7 +212,7 @@ def _masks(
     view = model.view(source)
     for index, moment in enumerate(ahead(model.scored(source, smoothing))):
         mask = view.enlarge(moment.score) >= model.threshold
-        name = picture_name(index, moment.time)
+        name = image_name(index, moment.time)
         if pictures is not None:
             write_mask(pictures / name, mask)
         store.add(moment)

@@ -32,25 +32,25 @@ _LOG_OFFSET = 0.01
 def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, track: int | None = None) -> np.ndarray:
     """Sound of an audio or video file: mixed down to one channel, then resampled (see `avseg.media.resample.Mixer`).
 
-    In a file with pictures sample ``i`` is heard ``i / sample_rate`` seconds after the first picture: silence is
-    put in front of a track that starts later, and what sounds before the first picture is dropped.
+    In a file with frames sample ``i`` is heard ``i / sample_rate`` seconds after the first frame: silence is
+    put in front of a track that starts later, and what sounds before the first frame is dropped.
 
     Args:
         path: any file that PyAV reads.
         sample_rate: wanted samples per second.
-        track: which sound track, counted from 0; the default one if not given.
+        track: which audio track, counted from 0; the default one if not given.
 
     Returns:
         ``(n,)`` float32 in [−1, 1].
 
     Raises:
-        AvsegError: the file is missing, unreadable, without a (or that) sound track, its sound states an impossible
+        AvsegError: the file is missing, unreadable, without a (or that) audio track, its sound states an impossible
             form, or nothing of it can be decoded.
     """
     pieces = list(iter_audio(path, sample_rate, track=track))
     sound = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
     if len(sound) == 0:
-        raise AvsegError(f"{path} has a sound track without any sound that can be decoded: copy or convert it again.")
+        raise AvsegError(f"{path} has a audio track without any sound that can be decoded: copy or convert it again.")
     return sound
 
 
@@ -64,14 +64,14 @@ def iter_audio(
     Args:
         path: any file that PyAV reads.
         sample_rate: wanted samples per second.
-        start: seconds after the first picture.
+        start: seconds after the first frame.
         track: as in `load_audio`.
 
     Yields:
         ``(n,)`` float32 in [−1, 1]; nothing where the sound ends before ``start``.
 
     Raises:
-        AvsegError: the file is missing, unreadable, or without a sound track.
+        AvsegError: the file is missing, unreadable, or without a audio track.
     """
     mixer = Mixer(sample_rate)
     made = (mixer.push(block.samples, block.rate, block.layout) for block in iter_sound(path, start, track))
@@ -134,11 +134,11 @@ def log_mel_at(
     sample_rate: int = SAMPLE_RATE,
     offset: float = AUDIO_OFFSET,
 ) -> np.ndarray:
-    """The example that belongs to each moment of a video, see :func:`window_starts`.
+    """The example that belongs to each timestamp of a video, see :func:`window_starts`.
 
     Args:
         wave: as in :func:`log_mel_examples`. Sound shorter than one example is filled up with silence at its end.
-        times: moments in seconds from the first sample.
+        times: timestamps in seconds from the first sample.
         sample_rate: samples per second of ``wave``.
         offset: see :func:`window_starts`.
 
@@ -155,13 +155,13 @@ def log_mel_at(
 def window_starts(
     times: Sequence[float] | np.ndarray | float, samples: int, offset: float = AUDIO_OFFSET
 ) -> npt.NDArray[np.int64]:
-    """Where the sound that belongs to moments is cut: the one rule for all videos but AVSBench's own frames.
+    """Where the sound that belongs to timestamps is cut: the one rule for all videos but AVSBench's own frames.
 
     Those have windows end to end (:func:`frame_log_mel`). Frame 1 lies 0.4575 s behind the middle of its window, and so
-    does any moment behind that of its own.
+    does any timestamp behind that of its own.
 
     Args:
-        times: moments in seconds from the first sample at 16 kHz.
+        times: timestamps in seconds from the first sample at 16 kHz.
         samples: how many there are; windows are shifted inside them.
         offset: seconds from a moment to the middle of its window.
 

@@ -1,4 +1,4 @@
-"""The sound track of a video that is being written, added step by step beside its pictures."""
+"""The audio track of a video that is being written, added step by step beside its frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from avseg.media.container import decode, find_audio, first_picture_time, frame_time, open_media, packets
+from avseg.media.container import decode, find_audio, first_frame_time, frame_time, open_media, packets
 from avseg.media.resample import LAYOUTS, Mixer
 from avseg.media.sound import TOLERANCE, SoundBlock, check_stream, iter_sound
 
@@ -31,9 +31,9 @@ class FileSound:
 
     Attributes:
         path: A file with sound, or without, which gives silence.
-        start: Seconds after its first picture (or sample, in a file without pictures).
+        start: Seconds after its first frame (or sample, in a file without frames).
         end: The same; None takes all that follows.
-        track: Which sound track, counted from 0; None takes the default one.
+        track: Which audio track, counted from 0; None takes the default one.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class FileSound:
 
 
 class Soundtrack(Protocol):
-    """Sound that is written as far as the pictures have come."""
+    """Sound that is written as far as the frames have come."""
 
     def write_until(self, end: Fraction | None) -> None:
         """Write what is heard before ``end`` seconds, or all of it."""
@@ -59,7 +59,7 @@ def sound_of_file(output: OutputContainer, sound: FileSound) -> Iterator[Soundtr
     Sound with gaps is encoded, with silence in them: many players close up what follows.
 
     Yields:
-        The sound track; None if there is none.
+        The audio track; None if there is none.
 
     Raises:
         AvsegError: the file is missing or unreadable, or has no such track.
@@ -71,7 +71,7 @@ def sound_of_file(output: OutputContainer, sound: FileSound) -> Iterator[Soundtr
             return
         check_stream(sound.path, stream)
         if sound.start <= 0 and _can_copy(stream) and _is_whole(sound):
-            heard = _on_the_clock(packets(source, stream, sound.path), first_picture_time(sound.path), sound.end)
+            heard = _on_the_clock(packets(source, stream, sound.path), first_frame_time(sound.path), sound.end)
             yield _Copied(output, stream, heard)
         else:
             yield _Encoded(output, _stretch(sound))
@@ -93,7 +93,7 @@ def sound_of_samples(output: OutputContainer, samples: np.ndarray, rate: int) ->
 
 
 class _Copied:
-    """Packets of a file's sound track, as they are."""
+    """Packets of a file's audio track, as they are."""
 
     def __init__(self, output: OutputContainer, stream: AudioStream, heard: Iterator[Packet]) -> None:
         self._output = output
@@ -153,7 +153,7 @@ class _Encoded:
 
 
 def _on_the_clock(source: Iterator[Packet], origin: Fraction | None, end: float | None) -> Iterator[Packet]:
-    """Packets on the pictures' clock, in order, from the one before the first picture on."""
+    """Packets on the frames' clock, in order, from the one before the first frame on."""
     early: Packet | None = None
     for packet in source:
         stamp, tick = _stamp(packet)
@@ -176,7 +176,7 @@ def _on_the_clock(source: Iterator[Packet], origin: Fraction | None, end: float 
 
 def _is_whole(sound: FileSound) -> bool:
     """Whether all of the wanted packets can be decoded, to sound of one form without a gap."""
-    origin = first_picture_time(sound.path) or Fraction(0)
+    origin = first_frame_time(sound.path) or Fraction(0)
     due: Fraction | None = None
     first: tuple[int, str] | None = None
     with open_media(sound.path) as source:

@@ -39,7 +39,7 @@ def matrix_of(frame: VideoFrame) -> int:
     """Which matrix (AVColorSpace) a frame's YCbCr was made with.
 
     Where the file doesn't say: BT.2020's for HDR, BT.709's from 720 lines or more than 1,024 columns on, and BT.601's
-    for smaller pictures, as players guess.
+    for smaller frames, as players guess.
     """
     if frame.colorspace not in _UNSPECIFIED or frame.format.is_rgb:
         return int(frame.colorspace)

@@ -24,13 +24,13 @@ from av.video.stream import VideoStream
 from avseg.errors import AvsegError
 
 # Demuxers for lists of other files (which may lie anywhere, and may be waited for without end), for devices, for
-# pictures and for text: none of them is a video file.
+# frames and for text: none of them is a video file.
 _NOT_MEDIA = frozenset(
     {"concat", "dash", "hls", "imf", "image2", "image2pipe", "sdp", "rtp", "rtsp", "sap", "tty", "bin", "ffmetadata"}
     | {"lavfi", "vapoursynth", "avisynth", "idf", "xbin", "adf", "txd"}
 )
 
-# Formats of packets one after the other: joined files (`cat a.ts b.ts`) are read on, with the second one's time stamps.
+# Formats of packets one after the other: joined files (`cat a.ts b.ts`) are read on, with the second one's timestamps.
 _RESTARTED = frozenset({"mpegts", "mpeg", "matroska", "webm", "flv", "ogg", "asf", "nut"})
 # Of other formats the first file is read and the second one passed over in silence; what that begins with.
 _HEADS = {
@@ -38,16 +38,16 @@ _HEADS = {
     "flv": rb"FLV\x01[\x01\x04\x05]\0\0\0\t",
     "asf": rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa",
 }
-# Seconds that time stamps may lie behind an earlier one: of decoding, which rise, and of showing, which needn't.
+# Seconds that timestamps may lie behind an earlier one: of decoding, which rise, and of showing, which needn't.
 _SLIP, _REORDERED = Fraction(1, 4), Fraction(1)
 # So many packets in a row must agree that the clock was set anew: a single one is damage.
 _AGREED = 3
 
-# Larger pictures aren't decoded: a header of a few bytes could ask for all memory.
+# Larger frames aren't decoded: a header of a few bytes could ask for all memory.
 _MOST_PIXELS = 2**26
 
 LONGEST_PAUSE = 3600
-"""Seconds that a picture may stay; a time stamp further ahead is damage: believing it would mean waiting for ever."""
+"""Seconds that a frame may stay; a timestamp further ahead is damage: believing it would mean waiting for ever."""
 
 
 class MediaWarning(UserWarning):
@@ -112,31 +112,31 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
 
 
 def find_video(container: InputContainer, path: Path) -> VideoStream:
-    """The picture track with a decoder that the file calls its default one, or else the first; no cover picture.
+    """The video track with a decoder that the file calls its default one, or else the first; no cover image.
 
     Raises:
-        AvsegError: there is none, or its pictures are too large.
+        AvsegError: there is none, or its frames are too large.
     """
     tracks = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not tracks:
-        raise AvsegError(f"{path} has no picture track: name a video.")
+        raise AvsegError(f"{path} has no video track: name a video.")
     decodable = [stream for stream in tracks if stream.codec_context is not None]
     if not decodable:
-        raise AvsegError(f"{path} has a picture track that can't be decoded here: convert it to H.264 mp4.")
+        raise AvsegError(f"{path} has a video track that can't be decoded here: convert it to H.264 mp4.")
     chosen = next((stream for stream in decodable if stream.disposition & Disposition.default), decodable[0])
     context = chosen.codec_context
     if context.width * context.height > _MOST_PIXELS:
-        raise AvsegError(f"{path} has pictures of {context.width}×{context.height} pixels: make them smaller.")
+        raise AvsegError(f"{path} has frames of {context.width}×{context.height} pixels: make them smaller.")
     context.options = {"max_pixels": str(_MOST_PIXELS)}
     return chosen
 
 
 def find_audio(container: InputContainer, track: int | None = None) -> AudioStream | None:
-    """A sound track: the default one among those that can be decoded, or None; or the one that is asked for.
+    """A audio track: the default one among those that can be decoded, or None; or the one that is asked for.
 
     Args:
         container: An open file.
-        track: Its number among the sound tracks, counted from 0.
+        track: Its number among the audio tracks, counted from 0.
 
     Raises:
         AvsegError: there is no such track, or none that can be decoded.
@@ -147,7 +147,7 @@ def find_audio(container: InputContainer, track: int | None = None) -> AudioStre
             return streams[track]
         name = container.name.removeprefix("file:")
         tracks = ", ".join(f"{number} ({_describe(stream)})" for number, stream in enumerate(streams)) or "none"
-        raise AvsegError(f"{name} has no sound track {track} that can be decoded: choose among {tracks}.")
+        raise AvsegError(f"{name} has no audio track {track} that can be decoded: choose among {tracks}.")
     # The rate of a track that begins late isn't known yet.
     usable = [stream for stream in streams if stream.codec_context is not None]
     aside = Disposition.comment | Disposition.visual_impaired
@@ -168,7 +168,7 @@ def _describe(stream: AudioStream) -> str:
 def packets(container: InputContainer, stream: VideoStream | AudioStream, path: Path) -> Iterator[Packet]:
     """Packets of one track in file order, then the empty packet that empties the decoder.
 
-    They end before packets whose time stamps start anew (`timeline`): all tracks at the same byte of the file, but in
+    They end before packets whose timestamps start anew (`timeline`): all tracks at the same byte of the file, but in
     an mp4 of fragments, whose second part may name bytes of the first, where a track's times of decoding do so. Where
     the file breaks off they end with a :class:`MediaWarning`.
     """
@@ -187,7 +187,7 @@ def packets(container: InputContainer, stream: VideoStream | AudioStream, path: 
                 elif end is not None and packet.pos is not None and packet.pos >= end:
                     break
                 if packet.size or packet.pts is None:
-                    yield packet  # one without content, such as Theora's for a repeated picture, would end decoding
+                    yield packet  # one without content, such as Theora's for a repeated frame, would end decoding
                 if not packet.size and packet.pts is None:
                     return
         except IndexError:
@@ -209,12 +209,12 @@ class Timeline:
     """Where a file's tracks begin and end, as its packets say: headers are wrong about it too often.
 
     Attributes:
-        stamps: moments of the pictures in order, seconds on the file's own clock; empty where the file has none.
-        last: seconds that the last picture stays by itself; 0 where the file doesn't say.
-        pictures: number of pictures.
-        sound_end: where the sound track ends on that clock; None without one.
+        stamps: timestamps of the frames in order, seconds on the file's own clock; empty where the file has none.
+        last: seconds that the last frame stays by itself; 0 where the file doesn't say.
+        frames: number of frames.
+        sound_end: where the audio track ends on that clock; None without one.
         end: where the last packet of any track ends on that clock.
-        next_part: the byte at which another recording begins, whose time stamps start anew; None in an ordinary file.
+        next_part: the byte at which another recording begins, whose timestamps start anew; None in an ordinary file.
     """
 
     stamps: tuple[Fraction, ...]
@@ -236,8 +236,8 @@ def timeline(path: str | Path) -> Timeline:
     return _timeline(path, *((state.st_size, state.st_mtime_ns) if state else (0, 0)))
 
 
-def first_picture_time(path: str | Path) -> Fraction | None:
-    """Moment of the first picture on the file's own clock, in seconds; None without a decodable picture track."""
+def first_frame_time(path: str | Path) -> Fraction | None:
+    """Timestamp of the first frame on the file's own clock, in seconds; None without a decodable video track."""
     path = Path(path)
     with open_media(path) as container:
         try:
@@ -260,10 +260,10 @@ def first_picture_time(path: str | Path) -> Fraction | None:
 
 
 def is_stamped(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether the file says when each picture is shown.
+    """Whether the file says when each frame is shown.
 
-    Otherwise pictures follow each other at a constant rate. The demuxer makes time stamps up then, wrong ones where
-    pictures are stored in another order than shown.
+    Otherwise frames follow each other at a constant rate. The demuxer makes timestamps up then, wrong ones where
+    frames are stored in another order than shown.
     """
     if Flags(container.format.flags) & Flags.no_timestamps:
         return False
@@ -271,7 +271,7 @@ def is_stamped(container: InputContainer, stream: VideoStream) -> bool:
 
 
 def frame_time(frame: Any) -> Fraction | None:
-    """A decoded frame's moment on the file's own clock, in seconds; None where the file doesn't say."""
+    """A decoded frame's timestamp on the file's own clock, in seconds; None where the file doesn't say."""
     return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
 
 
@@ -306,7 +306,7 @@ def _timeline(path: Path, size: int, changed: int) -> Timeline:
 
 
 def _may_restart(container: InputContainer) -> bool:
-    """Whether time stamps of another recording may follow: in packets one after the other, not where an index rules."""
+    """Whether timestamps of another recording may follow: in packets one after the other, not where an index rules."""
     names = container.format.name.split(",")
     return not _RESTARTED.isdisjoint(names) or ("mov" in names and not any(s.frames for s in container.streams))
 

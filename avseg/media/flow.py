@@ -24,7 +24,7 @@ STEP = 0.040
 """Seconds between the two frames that a stored flow stands for."""
 
 SHORTEST_STEP = 0.002
-"""Frames closer in time than this (seconds) are taken for the same moment: their flow is zero, not magnified.
+"""Frames closer in time than this (seconds) are taken for the same timestamp: their flow is zero, not magnified.
 
 Cameras with a varying frame rate write such pairs, and 40 ms divided by so short a step would magnify noise.
 """
@@ -41,7 +41,7 @@ def farneback(frame: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
         ``(2, H, W)`` float32, pixels.
 
     Raises:
-        ValueError: the two aren't RGB uint8 pictures of one size.
+        ValueError: the two aren't RGB uint8 frames of one size.
     """
     start, end = _grey(frame, neighbour)
     # OpenCV's annotations leave out that the initial flow may be None.
@@ -141,7 +141,7 @@ def read_flow_png(path: str | Path, size: tuple[int, int] | None = None) -> np.n
     """
     image = _read_png(path, size)
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
-        raise AvsegError(f"{path} isn't a flow picture (a 16-bit PNG of three channels): make the flow again.")
+        raise AvsegError(f"{path} isn't a flow frame (a 16-bit PNG of three channels): make the flow again.")
     valid = image[..., 0] > 0
     flow = (image[..., :0:-1].astype(np.float32) - 2**15) / 64
     flow[~valid] = 0
@@ -216,7 +216,7 @@ def read_published(x_path: str | Path, y_path: str | Path, size: tuple[int, int]
     for path in (x_path, y_path):
         image = _read_png(path, size)
         if image.dtype != np.uint8:
-            raise AvsegError(f"{path} isn't an 8-bit grey picture of published flow: check which tree it is from.")
+            raise AvsegError(f"{path} isn't an 8-bit grey frame of published flow: check which tree it is from.")
         if image.ndim == 3:
             image = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY) if image.shape[2] >= 3 else image[..., 0]
         channels.append(image)

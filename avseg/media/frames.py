@@ -37,11 +37,11 @@ from avseg.media.intact import cut_off
 _LONGEST_PIXEL = 8
 
 
-class Picture:
-    """One decoded picture; its pixels are converted when they are asked for.
+class DecodedFrame:
+    """One decoded frame; its pixels are converted when they are asked for.
 
     Attributes:
-        time: seconds from the file's first picture.
+        time: seconds from the file's first frame.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Form:
-    """What every picture of a track is shown as: the form of its first one.
+    """What every frame of a track is shown as: the form of its first one.
 
     Attributes:
         width: pixels, as displayed: after the file's rotation.
@@ -88,7 +88,7 @@ class Form:
         return cls(frame.width, frame.height, aspect)
 
     def fit(self, image: np.ndarray) -> np.ndarray:
-        """A picture of another shape, within this one and between black bars; pixels are taken to be alike."""
+        """A frame of another shape, within this one and between black bars; pixels are taken to be alike."""
         height, width = image.shape[:2]
         if (width, height) == (self.width, self.height):
             return image
@@ -135,24 +135,24 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
 
 # How far ahead a moment must lie before it is worth jumping there in a file that doesn't list its key frames.
 _PATIENCE = 2.0
-# MPEG program streams give wrong time stamps after a jump.
+# MPEG program streams give wrong timestamps after a jump.
 _NOT_SEEKABLE = frozenset({"mpeg"})
-# Seconds that a time stamp may lie behind the one before and still be a slip; further back another recording begins.
+# Seconds that a timestamp may lie behind the one before and still be a slip; further back another recording begins.
 _BACKWARDS = 1.0
-# Pictures per second; more come from damage.
+# Frames per second; more come from damage.
 _MOST_PICTURES = 1_000_000
 
 
-class PictureReader:
-    """Decodes the pictures of a file in the order they are shown, from its start or from any moment on.
+class FrameReader:
+    """Decodes the frames of a file in the order they are shown, from its start or from any timestamp on.
 
     Args:
         path: the video.
-        size: ``(width, height)`` that pictures are resized to; as displayed if None.
-        threads: decode several pictures at once: quicker for long stretches, wasteful for single pictures.
+        size: ``(width, height)`` that frames are resized to; as displayed if None.
+        threads: decode several frames at once: quicker for long stretches, wasteful for single frames.
 
     Raises:
-        AvsegError: the file can't be opened or has no picture track, or no picture of it can be decoded.
+        AvsegError: the file can't be opened or has no video track, or no frame of it can be decoded.
     """
 
     def __init__(self, path: str | Path, size: tuple[int, int] | None = None, threads: bool = False) -> None:
@@ -167,7 +167,7 @@ class PictureReader:
         self._patience = _PATIENCE
         self._container: InputContainer
         self.stream: VideoStream
-        self._waiting: list[Picture] = []
+        self._waiting: list[DecodedFrame] = []
         self._convert = ToRGB()
         self._form: Form | None = None
         self._skimmed_to = float("-inf")
@@ -177,7 +177,7 @@ class PictureReader:
             self.restart()
             first = next(self._pictures, None)
             if first is None:
-                raise AvsegError(f"{self.path} has no picture that can be decoded: copy or convert it again.")
+                raise AvsegError(f"{self.path} has no frame that can be decoded: copy or convert it again.")
             self.first = first
             self._waiting = [first]
             self._seekable = (
@@ -191,7 +191,7 @@ class PictureReader:
             self.close()
             raise
 
-    def __enter__(self) -> PictureReader:
+    def __enter__(self) -> FrameReader:
         return self
 
     def __exit__(
@@ -199,10 +199,10 @@ class PictureReader:
     ) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[DecodedFrame]:
         return self
 
-    def __next__(self) -> Picture:
+    def __next__(self) -> DecodedFrame:
         return self._waiting.pop() if self._waiting else next(self._pictures)
 
     def close(self) -> None:
@@ -217,13 +217,13 @@ class PictureReader:
 
     @property
     def frame_rate(self) -> float:
-        """Pictures per second, on average, as the file says; 25 where it says nothing that can be."""
+        """Frames per second, on average, as the file says; 25 where it says nothing that can be."""
         rate = self.stream.average_rate or self.stream.guessed_rate or 0
         return float(rate) if 1 / LONGEST_PAUSE <= rate <= _MOST_PICTURES else 25.0
 
     @property
     def stated_duration(self) -> float | None:
-        """Seconds that the picture track lasts, as the file says; None where it says so only of the file."""
+        """Seconds that the video track lasts, as the file says; None where it says so only of the file."""
         stream = self.stream
         if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
             return float(stream.duration * stream.time_base)
@@ -238,7 +238,7 @@ class PictureReader:
 
     @property
     def stated_end(self) -> float | None:
-        """Seconds from the first picture to the track's or else the file's end, as the file says."""
+        """Seconds from the first frame to the track's or else the file's end, as the file says."""
         if self.stated_duration is not None:
             start = float((self.stream.start_time or 0) * (self.stream.time_base or 0))
             return start + self.stated_duration - float(self._origin or 0)
@@ -249,18 +249,18 @@ class PictureReader:
 
     @property
     def form(self) -> Form:
-        """That of the first picture."""
+        """That of the first frame."""
         assert self._form is not None
         return self._form
 
     @property
     def origin(self) -> Fraction | None:
-        """The first picture's moment on the file's own clock, in seconds; None where that has no say."""
+        """The first frame's timestamp on the file's own clock, in seconds; None where that has no say."""
         return None if self._counted or not self._stamped else self._origin
 
     @property
     def stays_are_guessed(self) -> bool:
-        """Whether packets don't say how long pictures stay: the demuxer takes an average then."""
+        """Whether packets don't say how long frames stay: the demuxer takes an average then."""
         return "mp4" not in self._container.format.name.split(",")
 
     @property
@@ -269,7 +269,7 @@ class PictureReader:
         return self.stated_end if "matroska" in self._container.format.name else None
 
     def restart(self) -> None:
-        """Go back to the first picture."""
+        """Go back to the first frame."""
         self._stack.close()
         self._container = self._stack.enter_context(open_media(self.path))
         self.stream = find_video(self._container, self.path)
@@ -280,7 +280,7 @@ class PictureReader:
         self._begin(at_start=True)
 
     def seek(self, time: float) -> None:
-        """Go to a picture at or before ``time``, near to it where the file allows."""
+        """Go to a frame at or before ``time``, near to it where the file allows."""
         back = 0.0
         end = self.stated_end
         while self._seekable and end is not None:
@@ -296,7 +296,7 @@ class PictureReader:
         self.restart()
 
     def worth_seeking(self, now: float, time: float) -> bool:
-        """Whether a key frame lies between ``now``, the next picture to be decoded, and ``time``."""
+        """Whether a key frame lies between ``now``, the next frame to be decoded, and ``time``."""
         if not self._seekable or time <= now or self.stream.time_base is None:
             return False
         if self._index_whole:
@@ -306,10 +306,10 @@ class PictureReader:
         return time - now > self._patience
 
     def skim(self, time: float) -> None:
-        """Be told that of the pictures up to ``time`` only the last is wanted.
+        """Be told that of the frames up to ``time`` only the last is wanted.
 
         Others that nothing refers to aren't decoded from now on, where decoders allow it. ``skipped`` says whether
-        that happened: the picture before another may then be missing.
+        that happened: the frame before another may then be missing.
         """
         self._skimmed_to = time
 
@@ -325,7 +325,7 @@ class PictureReader:
         self._waiting = []
         self._pictures = self._decode()
 
-    def _jump(self, target: float) -> Picture | None:
+    def _jump(self, target: float) -> DecodedFrame | None:
         try:
             self._container.seek(self._ticks(target), stream=self.stream, backward=True)
         except FFmpegError:
@@ -343,7 +343,7 @@ class PictureReader:
             return False
         return float(index[len(index) - 1].timestamp * self.stream.time_base - (self._origin or 0)) > end - 1
 
-    def _decode(self) -> Iterator[Picture]:
+    def _decode(self) -> Iterator[DecodedFrame]:
         usable = self._at_start
         for packet in packets(self._container, self.stream, self.path):
             if packet.size and packet.pts is None:
@@ -352,11 +352,11 @@ class PictureReader:
             try:
                 frames = decode(packet)
             except FFmpegError:
-                self._warn("packet", "damaged packets of its picture track were skipped.")
+                self._warn("packet", "damaged packets of its video track were skipped.")
                 continue
             for frame in frames:
                 self.decoded += 1
-                # After a jump the decoder may begin with pictures that lack what they refer to.
+                # After a jump the decoder may begin with frames that lack what they refer to.
                 usable = usable or not frame.is_corrupt or frame.key_frame
                 if not usable:
                     continue
@@ -366,13 +366,13 @@ class PictureReader:
         self._check_end()
 
     def _unwanted(self, packet: Packet) -> bool:
-        """Whether a packet's picture is neither shown at the moment that is skimmed to nor later."""
+        """Whether a packet's frame is neither shown at the moment that is skimmed to nor later."""
         if self._skimmed_to == float("-inf") or self._counted or not self._stamped or self._origin is None:
             return False
         if packet.pts is None or packet.time_base is None:
             return False
         time = float(packet.pts * packet.time_base - self._origin)
-        # A later picture that is shown by then takes this one's place. Pictures that refer to others come after them.
+        # A later frame that is shown by then takes this one's place. Frames that refer to others come after them.
         unwanted = time < self._latest
         if time <= self._skimmed_to:
             self._latest = max(self._latest, time)
@@ -384,33 +384,33 @@ class PictureReader:
             self._skipping = which
         self.skipped = self.skipped or which == "NONREF"
 
-    def _place(self, frame: VideoFrame) -> Picture | None:
+    def _place(self, frame: VideoFrame) -> DecodedFrame | None:
         time = self._time_of(frame)
         if time is None:
             return None
         if frame.is_corrupt:
-            self._warn("picture", f"the picture at {time:.2f} s is damaged.")
+            self._warn("picture", f"the frame at {time:.2f} s is damaged.")
         if self._last is not None and time - self._last > LONGEST_PAUSE:
-            self._warn("pause", f"a time stamp after {self._last:.2f} s can't be right; its picture was left out.")
+            self._warn("pause", f"a timestamp after {self._last:.2f} s can't be right; its frame was left out.")
             return None
         if self._last is not None and time <= self._last:
             if self._last - time > _BACKWARDS:
-                self._warn("order", f"time stamps run backwards at {self._last:.2f} s; what follows was left out.")
+                self._warn("order", f"timestamps run backwards at {self._last:.2f} s; what follows was left out.")
                 return None
             time = self._last + 0.5 / self.frame_rate
         self._last = time
-        return Picture(frame, time, self._convert, self._form_of(frame), self._size)
+        return DecodedFrame(frame, time, self._convert, self._form_of(frame), self._size)
 
     def _form_of(self, frame: VideoFrame) -> Form:
         form = Form.of(frame, self.stream)
         if self._form is None:
             self._form, self.colours = form, wide_colours(frame)
         if (form.width, form.height) != (self.form.width, self.form.height):
-            self._warn("form", f"its pictures change to {form.width}×{form.height} pixels; they get black bars.")
+            self._warn("form", f"its frames change to {form.width}×{form.height} pixels; they get black bars.")
         return self.form
 
     def _time_of(self, frame: VideoFrame) -> float | None:
-        """Seconds from the first picture; None right after a jump to a picture without a time stamp."""
+        """Seconds from the first frame; None right after a jump to a frame without a timestamp."""
         stamp = None if self._counted else frame_time(frame)
         if stamp is not None:
             if self._origin is None:
@@ -428,7 +428,7 @@ class PictureReader:
         cut = cut_off(self.path)
         if cut is not None and self._last is not None:
             end = self._last + 1 / self.frame_rate
-            self._warn("end", f"its pictures end at {end:.1f} s instead of {cut[1]:.1f} s: the file is cut off.")
+            self._warn("end", f"its frames end at {end:.1f} s instead of {cut[1]:.1f} s: the file is cut off.")
 
     def _warn(self, kind: str, text: str) -> None:
         if kind not in self._warned:

@@ -1,6 +1,6 @@
 """Frames and sound as AVSBench's authors made them of raw videos, faults included.
 
-Models trained on the published files have learnt from such pixels and such sound. Pictures are shrunk bilinearly, which
+Models trained on the published files have learnt from such pixels and such sound. Frames are shrunk bilinearly, which
 lets fine structure alias. Sound is decoded to 44.1 kHz stereo by moviepy 1.0.3, where one channel becomes two 3 dB
 quieter ones, and every sample at 16 kHz is the nearest of those at 44.1 kHz, without a low-pass.
 """
@@ -44,7 +44,7 @@ def official_pairs(path: str | Path, numbers: Sequence[int], size: tuple[int, in
         One pair for each number; its time is what its index says.
 
     Raises:
-        AvsegError: no picture of the file can be decoded.
+        AvsegError: no frame of the file can be decoded.
     """
     exact = _rate(path)
     rate = round(exact)
@@ -81,7 +81,7 @@ def _frames(path: str | Path, wanted: set[int], size: tuple[int, int]) -> tuple[
         index += 1
     capture.release()
     if index == 0:
-        raise AvsegError(f"{path} has no picture that can be decoded: copy or convert it again.")
+        raise AvsegError(f"{path} has no frame that can be decoded: copy or convert it again.")
     return found, index
 
 
@@ -94,24 +94,24 @@ def official_sound(path: str | Path) -> np.ndarray:
         ``(n, 2)`` float32 in [−0.99, 0.99], 16 kHz.
 
     Raises:
-        AvsegError: the file is missing, unreadable, without a sound track, or nothing of the track can be decoded.
+        AvsegError: the file is missing, unreadable, without a audio track, or nothing of the track can be decoded.
     """
     path = Path(path)
     with open_media(path) as container:
         stream = find_audio(container)
         if stream is None:
-            raise AvsegError(f"{path} has no sound track: name a file with sound.")
+            raise AvsegError(f"{path} has no audio track: name a file with sound.")
         duration = None if container.duration is None else (container.duration + 5_000) // 10_000 / 100
         pieces = list(_stereo(_decoded(packets(container, stream, path), path)))
     if not pieces:
-        raise AvsegError(f"{path} has a sound track without any sound that can be decoded: copy or convert it again.")
+        raise AvsegError(f"{path} has a audio track without any sound that can be decoded: copy or convert it again.")
     sound = np.concatenate(pieces)
     wanted = _read_by_moviepy(duration or len(sound) / _DECODED, len(sound))
     return _quantised(sound[np.clip(wanted, 0, len(sound) - 1)])
 
 
 def sampled_sound(blocks: Iterable[SoundBlock], start: int = 0) -> Iterator[np.ndarray]:
-    """The same sampling of any sound, piece by piece: `official_sound`, averaged, but in time with the pictures.
+    """The same sampling of any sound, piece by piece: `official_sound`, averaged, but in time with the frames.
 
     Args:
         blocks: What follows ``start``; see `avseg.media.sound.iter_sound`.
@@ -147,7 +147,7 @@ def _decoded(source: Iterable, path: Path) -> Iterator[AudioFrame]:
             yield from decode(packet)
         except FFmpegError:
             if not damaged:
-                warn(path, "damaged packets of its sound track were skipped.")
+                warn(path, "damaged packets of its audio track were skipped.")
             damaged = True
 
 

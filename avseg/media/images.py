@@ -15,14 +15,14 @@ from avseg.files import whole_file
 from avseg.reading import read_bytes
 
 LARGEST = 2**26
-"""Pixels that a picture may have: 8,192 × 8,192, twice those of an 8K frame."""
+"""Pixels that an image may have: 8,192 × 8,192, twice those of an 8K frame."""
 
 _LARGEST_FILE = 2**28  # bytes
 _START = 2**16  # bytes in which a header is looked for where the whole file isn't wanted
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
-def picture_size(data: bytes) -> tuple[int, int] | None:
+def image_size_of(data: bytes) -> tuple[int, int] | None:
     """(width, height) that the header of a PNG, JPEG, BMP or WebP file gives; None for anything else."""
     try:
         if data[:8] == _PNG and data[12:16] == b"IHDR":
@@ -41,15 +41,15 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def stored_size(path: str | Path) -> tuple[int, int] | None:
-    """(width, height) in the header of a picture file; None where it can't be read or is no picture."""
+    """(width, height) in the header of an image file; None where it can't be read or is no image."""
     try:
-        return picture_size(read_bytes(path, most=_START, cut=True))
+        return image_size_of(read_bytes(path, most=_START, cut=True))
     except OSError:
         return None
 
 
-def picture_bytes(path: str | Path, absent: str, faulty: str, size: tuple[int, int] | None = None) -> bytes:
-    """A picture file's bytes, once its header is found to be that of a picture which may be decoded.
+def image_bytes(path: str | Path, absent: str, faulty: str, size: tuple[int, int] | None = None) -> bytes:
+    """An image file's bytes, once its header is found to be that of an image which may be decoded.
 
     Args:
         path: PNG, JPEG, BMP or WebP, whatever its name ends in.
@@ -58,7 +58,7 @@ def picture_bytes(path: str | Path, absent: str, faulty: str, size: tuple[int, i
         size: (width, height) that it must have; None admits any up to `LARGEST` pixels.
 
     Raises:
-        AvsegError: no such file, no whole picture, or one of another size.
+        AvsegError: no such file, no whole image, or one of another size.
     """
     try:
         data = read_bytes(path, most=_LARGEST_FILE)
@@ -66,10 +66,10 @@ def picture_bytes(path: str | Path, absent: str, faulty: str, size: tuple[int, i
         raise AvsegError(f"{path} does not exist: {in_another_format(Path(path)) or absent}.") from None
     except OSError as error:
         raise AvsegError(f"{path} cannot be read ({error.strerror}): {faulty}.") from None
-    found = picture_size(data)
+    found = image_size_of(data)
     whole = _PNG_END in data[-64:] if data[:8] == _PNG else b"\xff\xd9" in data[-1024:] or data[:2] != b"\xff\xd8"
     if found is None or not whole:
-        raise AvsegError(f"{path} is not a whole picture: {faulty}.")
+        raise AvsegError(f"{path} is not a whole image: {faulty}.")
     if size is not None and found != size:
         raise AvsegError(f"{path} is {found[0]}×{found[1]} pixels, not {size[0]}×{size[1]}: {faulty}.")
     if found[0] * found[1] > LARGEST:
@@ -78,22 +78,22 @@ def picture_bytes(path: str | Path, absent: str, faulty: str, size: tuple[int, i
 
 
 def decode(path: str | Path, flags: int, absent: str, faulty: str, size: tuple[int, int] | None = None) -> npt.NDArray:
-    """The pixels of a picture file as OpenCV orders them, ``(H, W)`` or ``(H, W, channels)``.
+    """The pixels of an image file as OpenCV orders them, ``(H, W)`` or ``(H, W, channels)``.
 
     Args:
-        path, absent, faulty, size: As `picture_bytes`.
+        path, absent, faulty, size: As `image_bytes`.
         flags: OpenCV's ``IMREAD_…``.
 
     Raises:
-        AvsegError: as `picture_bytes`, or pixels that can't be decoded.
+        AvsegError: as `image_bytes`, or pixels that can't be decoded.
     """
-    data = picture_bytes(path, absent, faulty, size)
+    data = image_bytes(path, absent, faulty, size)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        raise AvsegError(f"{path} is not a whole picture: {faulty}.")
+        raise AvsegError(f"{path} is not a whole image: {faulty}.")
     return np.asarray(image)
 
 
@@ -136,7 +136,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
-    """A picture as RGB, ``(H, W, 3)`` uint8.
+    """An image as RGB, ``(H, W, 3)`` uint8.
 
     Raises:
         AvsegError: missing, unreadable, cut off, or larger than any frame.
@@ -171,13 +171,13 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> npt.NDAr
         AvsegError: missing, unreadable, cut off, or of another size.
     """
     mend = "restore the mask, or prepare the frames at its size" if size else "restore the mask from the data set"
-    data = picture_bytes(path, "restore the mask, or take its video out of the CSV", mend, size)
+    data = image_bytes(path, "restore the mask, or take its video out of the CSV", mend, size)
     try:
         with Image.open(io.BytesIO(data)) as image:
             colours = {"RGBA": 3, "LA": 1}.get(image.mode)
             values: npt.NDArray = np.asarray(image)
     except Exception:  # a damaged file can raise nearly any
-        raise AvsegError(f"{path} is not a whole picture: restore the mask from the data set.") from None
+        raise AvsegError(f"{path} is not a whole image: restore the mask from the data set.") from None
     if values.ndim == 3:
         values = np.asarray(values[..., :colours].any(axis=-1))
     return np.asarray(values > 0)
@@ -195,7 +195,7 @@ Shrink = Literal["area", "bilinear"]
 def resize(image: np.ndarray, size: tuple[int, int], shrink: Shrink = "area") -> np.ndarray:
     """Resize to exactly ``size``, without keeping the aspect.
 
-    Each axis that shrinks is averaged over area, each axis that grows is interpolated linearly, so that a picture
+    Each axis that shrinks is averaged over area, each axis that grows is interpolated linearly, so that an image
     that gets wider and lower at once is treated well on both axes.
 
     Args:
@@ -204,7 +204,7 @@ def resize(image: np.ndarray, size: tuple[int, int], shrink: Shrink = "area") ->
         shrink: ``bilinear`` interpolates axes that shrink as well.
 
     Returns:
-        The picture with the same type, ``(height, width)`` or ``(height, width, C)``.
+        The image with the same type, ``(height, width)`` or ``(height, width, C)``.
 
     Raises:
         ValueError: ``size`` isn't two positive whole numbers.

@@ -12,15 +12,15 @@ _ASF, _ASF_PROPERTIES = b"0&\xb2u", bytes.fromhex("a1dcab8c47a9cf118ee400c00c205
 
 
 def intact_until(path: str | Path) -> float | None:
-    """Where the pictures of a file that was cut off end, in seconds from its first frame; None for a whole one."""
+    """Where the frames of a file that was cut off end, in seconds from its first frame; None for a whole one."""
     cut = cut_off(path)
     return None if cut is None else cut[0]
 
 
 def cut_off(path: str | Path) -> tuple[float, float] | None:
-    """Where the pictures of a file that was cut off end and should have ended, in seconds from its first frame.
+    """Where the frames of a file that was cut off end and should have ended, in seconds from its first frame.
 
-    The index of an mp4 or mov file says where each picture's bytes lie; in a file that was cut off after its index was
+    The index of an mp4 or mov file says where each frame's bytes lie; in a file that was cut off after its index was
     written some lie beyond the file's end. Matroska, WebM, AVI, FLV and ASF (wmv) files begin with their size and
     length in seconds: one that was cut off has less of both. Nothing is decoded.
 

@@ -1,4 +1,4 @@
-"""The sound track of a file, decoded piece by piece on the clock of its pictures."""
+"""The audio track of a file, decoded piece by piece on the clock of its frames."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from avseg.errors import AvsegError
 from avseg.media.container import (
     decode,
     find_audio,
-    first_picture_time,
+    first_frame_time,
     frame_time,
     open_media,
     packets,
@@ -28,23 +28,23 @@ from avseg.media.container import (
 from avseg.media.resample import graph, pulled
 
 MOST_CHANNELS = 64
-"""Channels of one sound track that are believed."""
+"""Channels of one audio track that are believed."""
 
 RATES = range(1_000, 1_000_001)
 """Samples per second that are believed."""
 
 TOLERANCE = Fraction(1, 1000)
-"""Seconds by which a time stamp may be off: containers round, to a millisecond at the coarsest."""
+"""Seconds by which a timestamp may be off: containers round, to a millisecond at the coarsest."""
 
-# Blocks after a gap that must be late as well: one time stamp that is off by itself is jitter or wrong.
+# Blocks after a gap that must be late as well: one timestamp that is off by itself is jitter or wrong.
 _WITNESSES = 8
-# Seconds; time stamps that jump further must agree with those of all packets.
+# Seconds; timestamps that jump further must agree with those of all packets.
 _LONGEST_GAP = 600
 # Beyond this many times full scale a sample is no sound.
 _LOUDEST = 16.0
-# Formats that find a moment of the sound track reliably; in others all that comes before it is decoded.
+# Formats that find a moment of the audio track reliably; in others all that comes before it is decoded.
 _SEEKABLE = frozenset({"mp4", "matroska", "wav"})
-# Seconds before the wanted moment from which sound is decoded after a jump: decoders need a little to get going.
+# Seconds before the wanted timestamp from which sound is decoded after a jump: decoders need a little to get going.
 _RUN_UP = 1.0
 
 
@@ -87,27 +87,27 @@ def check_form(path: str | Path, rate: int, channels: int) -> None:
 
 
 def iter_sound(path: str | Path, start: int = 0, track: int | None = None) -> Iterator[SoundBlock]:
-    """Decode a sound track from the moment of the first picture on, or from ``start`` seconds after it.
+    """Decode a audio track from the timestamp of the first frame on, or from ``start`` seconds after it.
 
-    Sound from before the first picture is dropped; where there is none yet, or none for a while, silence stands in, so
-    that sample ``i`` is heard at ``i / rate`` seconds after the first picture. A file without pictures starts at its
+    Sound from before the first frame is dropped; where there is none yet, or none for a while, silence stands in, so
+    that sample ``i`` is heard at ``i / rate`` seconds after the first frame. A file without frames starts at its
     first sample. Damaged packets are skipped, samples that are no sound silenced or clipped, both with a
     :class:`avseg.media.container.MediaWarning`.
 
     Args:
         path: any file with sound.
         start: the first sample's whole second; nothing is given of a track that ends before it.
-        track: which sound track, counted from 0; the default one if not given.
+        track: which audio track, counted from 0; the default one if not given.
 
     Raises:
-        AvsegError: the file is missing or unreadable, has no sound track or no such one, or one of impossible form.
+        AvsegError: the file is missing or unreadable, has no audio track or no such one, or one of impossible form.
     """
     path = Path(path)
-    origin = first_picture_time(path)
+    origin = first_frame_time(path)
     with open_media(path) as container:
         stream = find_audio(container, track)
         if stream is None:
-            raise AvsegError(f"{path} has no sound track: name a file with sound.")
+            raise AvsegError(f"{path} has no audio track: name a file with sound.")
         check_stream(path, stream)
         jumped = _jump(container, stream, origin, start)
         if jumped and origin is None:
@@ -133,7 +133,7 @@ def _decoded(
             blocks = [(floats.of(frame), frame_time(frame)) for frame in frames if frame.samples]
         except (FFmpegError, ValueError):
             if not damaged:
-                warn(path, "damaged packets of its sound track were skipped.")
+                warn(path, "damaged packets of its audio track were skipped.")
             damaged = True
             continue
         for block, time in blocks:
@@ -173,7 +173,7 @@ class _Floats:
 
 
 class _Timeline:
-    """Puts decoded blocks where their time stamps say, by inserting silence or dropping samples."""
+    """Puts decoded blocks where their timestamps say, by inserting silence or dropping samples."""
 
     def __init__(self, path: Path, origin: Fraction | None, stated_end: Fraction | None, start: int = 0) -> None:
         self._path = path
@@ -227,11 +227,11 @@ class _Timeline:
     def _believed(self, time: Fraction, gap: Fraction) -> bool:
         if gap <= 0 or (self._stated_end is not None and time <= self._stated_end and gap <= _LONGEST_GAP):
             return gap > -_LONGEST_GAP
-        return time <= timeline(self._path).end + 1  # headers may be wrong, and believe wrong time stamps
+        return time <= timeline(self._path).end + 1  # headers may be wrong, and believe wrong timestamps
 
 
 def check_stream(path: Path, stream: AudioStream) -> None:
-    """`check_form` of a sound track."""
+    """`check_form` of a audio track."""
     context = stream.codec_context
     # A track that begins late may not have been looked at yet: its rate is 0.
     if context.sample_rate:

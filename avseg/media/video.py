@@ -16,25 +16,25 @@ from statistics import median
 import numpy as np
 
 from avseg.media.container import find_audio, noted, open_media, timeline
-from avseg.media.frames import Picture, PictureReader
+from avseg.media.frames import DecodedFrame, FrameReader
 from avseg.media.intact import cut_off
 
-# Seconds that sound may go on after the last picture without that picture being held for it.
+# Seconds that sound may go on after the last frame without that frame being held for it.
 _HELD = 0.5
-# Share by which the rate that a file states may miss the number of its pictures and still be the better figure.
+# Share by which the rate that a file states may miss the number of its frames and still be the better figure.
 _STEADY = 0.02
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long a picture track is shown, and how evenly.
+    """How long a video track is shown, and how evenly.
 
     Attributes:
-        duration: seconds from the first picture until the last one has been shown, which stays with sound that goes
+        duration: seconds from the first frame until the last one has been shown, which stays with sound that goes
             on for more than half a second.
-        pictures: seconds from the first picture to the end of the last one by itself.
-        fps: pictures per second on average.
-        longest: seconds that a picture stays at most.
+        frames: seconds from the first frame to the end of the last one by itself.
+        fps: frames per second on average.
+        longest: seconds that a frame stays at most.
     """
 
     duration: float
@@ -43,12 +43,12 @@ class Length:
     longest: float
 
     @classmethod
-    def of(cls, reader: PictureReader) -> Length:
+    def of(cls, reader: FrameReader) -> Length:
         """As the packets say: headers count decoding times, or know nothing."""
         found = timeline(reader.path)
         rate, origin = reader.frame_rate, reader.origin
         shown = [] if origin is None else [float(stamp - origin) for stamp in found.stamps if stamp >= origin]
-        if origin is None or not shown:  # pictures follow each other at a constant rate
+        if origin is None or not shown:  # frames follow each other at a constant rate
             shown = [k / rate for k in range(max(1, found.pictures))]
             origin = Fraction(0)
         stay = float(found.last) or (shown[-1] / (len(shown) - 1) if len(shown) > 1 else 1 / rate)
@@ -72,11 +72,11 @@ class VideoInfo:
         width: pixels, as displayed: after the file's rotation; the aspect of a pixel is left alone.
         height: the same.
         fps: frames per second on average.
-        duration: seconds from the first picture until the last one has been shown. Where sound goes on for more than
-            half a second the last picture stays with it. Of a file that was cut off it is what the file states.
-        has_audio: whether there is a sound track that can be decoded.
+        duration: seconds from the first frame until the last one has been shown. Where sound goes on for more than
+            half a second the last frame stays with it. Of a file that was cut off it is what the file states.
+        has_audio: whether there is a audio track that can be decoded.
         aspect: width of a pixel over its height; 1 unless the video is anamorphic.
-        longest: seconds that a picture stays at most.
+        longest: seconds that a frame stays at most.
         notes: sentences about what a person should know of how the file is read.
     """
 
@@ -92,7 +92,7 @@ class VideoInfo:
 
     @property
     def display_size(self) -> tuple[int, int]:
-        """``(width, height)`` of a picture in square pixels, as players show it."""
+        """``(width, height)`` of a frame in square pixels, as players show it."""
         return max(1, round(self.width * self.aspect)), self.height
 
 
@@ -117,19 +117,19 @@ def probe(path: str | Path) -> VideoInfo:
     """Look at a video file: its first frame is decoded, and its packets are walked through for times.
 
     Raises:
-        AvsegError: the file is missing, a folder, empty, not a video, cut off without its index, has no picture track,
+        AvsegError: the file is missing, a folder, empty, not a video, cut off without its index, has no video track,
             or no frame of it can be decoded.
     """
     path = Path(path)
     notes: list[str] = []
-    with noted(notes), PictureReader(path) as reader:
+    with noted(notes), FrameReader(path) as reader:
         form, length = reader.form, Length.of(reader)
         if reader.colours is not None:
             notes.append(f"{path} has {reader.colours} colours: they are converted to SDR (BT.709).")
     cut = cut_off(path)
     duration = length.duration if cut is None else max(length.duration, cut[1])
     if timeline(path).next_part is not None:
-        notes.append(f"{path}: its time stamps start anew after {duration:.2f} s; what follows is left out.")
+        notes.append(f"{path}: its timestamps start anew after {duration:.2f} s; what follows is left out.")
     with open_media(path) as container:
         has_audio = find_audio(container) is not None
     return VideoInfo(
@@ -159,7 +159,7 @@ def read_pairs(
     """
     moments = _finite(times)
     pairs: dict[int, FramePair] = {}
-    with PictureReader(path, size) as reader:
+    with FrameReader(path, size) as reader:
         cursor = _Cursor(reader)
         for k in sorted(range(len(moments)), key=lambda k: moments[k]):
             pairs[k] = cursor.pair(moments[k])
@@ -172,7 +172,7 @@ def read_frames(
     """The frames shown at some times: ``(N, H, W, 3)`` uint8 RGB. Otherwise as :func:`read_pairs`."""
     moments = _finite(times)
     frames: np.ndarray | None = None
-    with PictureReader(path, size) as reader:
+    with FrameReader(path, size) as reader:
         cursor = _Cursor(reader)
         for k in sorted(range(len(moments)), key=lambda k: moments[k]):
             cursor.go_to(moments[k])
@@ -194,13 +194,13 @@ def iter_pairs(
 
     Args:
         path: any video that PyAV reads.
-        times: moments in seconds (best in rising order), or a number of moments per second, counted from ``start``.
+        times: timestamps in seconds (best in rising order), or how many there are per second, counted from ``start``.
         size: as in :func:`read_pairs`.
-        start: moments before it are left out.
-        end: moments from it on are left out. With a number of moments per second they end with the video in any case.
+        start: timestamps before it are left out.
+        end: timestamps from it on are left out. Of a number per second they end with the video in any case.
 
     Yields:
-        One pair for each moment.
+        One pair for each timestamp.
 
     Raises:
         AvsegError: as :func:`probe`.
@@ -208,7 +208,7 @@ def iter_pairs(
     """
     by_rate = isinstance(times, (int, float, Fraction, np.number))
     moments = _moments(times, start, end)
-    with PictureReader(path, size, threads=True) as reader:
+    with FrameReader(path, size, threads=True) as reader:
         cursor = _Cursor(reader)
         last = Length.of(reader).duration - reader.tolerance if by_rate else float("inf")
         for moment in takewhile(lambda moment: moment < last, moments):
@@ -216,7 +216,7 @@ def iter_pairs(
 
 
 def iter_shown(path: str | Path, times: Iterable[float]) -> Iterator[np.ndarray]:
-    """The frames shown at some moments, one after the other: :func:`read_frames` in bounded memory.
+    """The frames shown at some timestamps, one after the other: :func:`read_frames` in bounded memory.
 
     Args:
         path: any video that PyAV reads.
@@ -229,7 +229,7 @@ def iter_shown(path: str | Path, times: Iterable[float]) -> Iterator[np.ndarray]
         AvsegError: as :func:`probe`.
         ValueError: a time that isn't finite.
     """
-    with PictureReader(path, threads=True) as reader:
+    with FrameReader(path, threads=True) as reader:
         cursor = _Cursor(reader)
         for time in times:
             cursor.go_to(_finite([time])[0])
@@ -245,7 +245,7 @@ def iter_frames(path: str | Path, start: float = 0.0, end: float | None = None) 
     Raises:
         AvsegError: as :func:`probe`.
     """
-    with PictureReader(path, threads=True) as reader:
+    with FrameReader(path, threads=True) as reader:
         if reader.worth_seeking(0.0, start):
             reader.seek(start)
         for picture in reader:
@@ -256,9 +256,9 @@ def iter_frames(path: str | Path, start: float = 0.0, end: float | None = None) 
 
 
 class _Cursor:
-    """Holds the picture shown at the moment, the one before it and the one after it."""
+    """Holds the frame shown at the moment, the one before it and the one after it."""
 
-    def __init__(self, reader: PictureReader) -> None:
+    def __init__(self, reader: FrameReader) -> None:
         self._reader = reader
         self._fill()
 
@@ -289,16 +289,16 @@ class _Cursor:
         self._fill()
 
     def _fill(self) -> None:
-        self.before: Picture | None = None
-        self.shown: Picture = next(self._reader)
-        self.after: Picture | None = next(self._reader, None)
+        self.before: DecodedFrame | None = None
+        self.shown: DecodedFrame = next(self._reader)
+        self.after: DecodedFrame | None = next(self._reader, None)
 
     def _advance(self) -> None:
         assert self.after is not None
         self.before, self.shown, self.after = self.shown, self.after, next(self._reader, None)
 
     def _find_before(self) -> None:
-        """A jump may land on the last picture itself: the one before it lies before that key frame."""
+        """A jump may land on the last frame itself: the one before it lies before that key frame."""
         last = self.shown.time
         self._reader.skim(float("-inf"))
         self._reader.skipped = False
@@ -308,11 +308,11 @@ class _Cursor:
 
 
 def _moments(times: Iterable[float] | float, start: float, end: float | None) -> Iterator[float]:
-    """The asked moments within ``[start, end)``; without an end those of a rate never stop."""
+    """The asked timestamps within ``[start, end)``; without an end those of a rate never stop."""
     if isinstance(times, (int, float, Fraction, np.number)):
         rate = float(times)
         if not (np.isfinite(rate) and rate > 0):
-            raise ValueError(f"moments per second must be positive, not {times}")
+            raise ValueError(f"timestamps per second must be positive, not {times}")
         moments = (start + k / rate for k in count())
         return takewhile(lambda moment: end is None or moment < end, moments)
     finite = (_finite([time])[0] for time in times)

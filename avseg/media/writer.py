@@ -1,4 +1,4 @@
-"""Writing an mp4 that plays anywhere: H.264 pictures at their true times, and a sound track that stays with them."""
+"""Writing an mp4 that plays anywhere: H.264 frames at their true times, and a audio track that stays with them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class VideoWriter:
     input gives the same bytes with the same versions of the encoders.
 
     Sound of ``audio_from`` is copied as it is where mp4 can hold it (AAC, MP3, AC-3, E-AC-3, ALAC, Opus, FLAC) and
-    otherwise encoded to AAC. It stays with the pictures: what was heard at the source's first picture is heard at
-    the first frame. All of it is taken, however long the pictures are, or the stretch that a
+    otherwise encoded to AAC. It stays with the frames: what was heard at the source's first frame is heard at
+    the first frame. All of it is taken, however long the frames are, or the stretch that a
     :class:`avseg.media.audio_writer.FileSound` names. Sound with gaps is encoded, with silence in them; damaged packets
-    leave gaps, with a :class:`avseg.media.container.MediaWarning`. A source without a sound track gives a silent file.
+    leave gaps, with a :class:`avseg.media.container.MediaWarning`. A source without a audio track gives a silent file.
 
     Args:
         path: the mp4 to write.
@@ -101,7 +101,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(whole_file(self.path))
-            # Nothing of the moment or the machine goes into the file, and players can start before they have it all.
+            # Nothing of the timestamp or the machine goes into the file, and players can start before they have it all.
             options = {"movflags": "+faststart", "fflags": "+bitexact"}
             self._container: OutputContainer = av.open(f"file:{temporary}", "w", format="mp4", options=options)
             stack.callback(self._container.close)

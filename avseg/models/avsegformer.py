@@ -163,7 +163,7 @@ class MaskHead(nn.Module):
 
 @register("avsegformer")
 class AVSegFormer(AVSModel):
-    """AVSegFormer of any size, for pictures whose sides are multiples of 32. Every frame is segmented by itself.
+    """AVSegFormer of any size, for images whose sides are multiples of 32. Every frame is segmented by itself.
 
     ``Prediction.aux`` holds ``mask``, the auxiliary mask's logits ``(B·T, 1, H/4, W/4)``: the mean over channels of the
     mixed mask feature.

@@ -23,7 +23,7 @@ class FoundModel:
         image_encoder: As its configuration names it.
         neighbouring: Whether it has the flow branch (NF).
         distant: Whether it learned from distant frames (DF), where its run says so.
-        image_size: Side of the pictures that it sees, in pixels.
+        image_size: Side of the images that it sees, in pixels.
         megabytes: Of its weights.
         miou: Mean Jaccard on its run's validation split, in [0, 1], as last measured; None where no run says so.
     """

@@ -1,4 +1,4 @@
-"""Image encoders behind one small interface: a picture in, four maps at strides 4, 8, 16 and 32 out."""
+"""Image encoders behind one small interface: an image in, four maps at strides 4, 8, 16 and 32 out."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -216,7 +216,7 @@ def _check_strides(encoder: HuggingFaceEncoder, name: str) -> None:
         got = [tuple(item.shape[1:]) for item in maps]
     except Exception as error:  # sizes that make no sense together may raise nearly any
         raise AvsegError(
-            f"model.image_encoder '{name}' does not take pictures of {side} pixels ({error!s:.300}): choose another "
+            f"model.image_encoder '{name}' does not take images of {side} pixels ({error!s:.300}): choose another "
             "backbone."
         ) from error
     wanted = [(channels, side // s, side // s) for channels, s in zip(encoder.channels, _STRIDES, strict=False)]

@@ -58,7 +58,7 @@ def model_card(config: ModelConfig, parameters: int, name: str, scores: Mapping[
         lines += ["", "| score | |", "|---|---|"]
         lines += [f"| {_NAMES.get(key, key)} | {100 * value:.1f} |" for key, value in scores.items()]
         if not _NAMES.keys().isdisjoint(scores):
-            lines += ["", "Validation scores are at the model's picture size, not at the truth's own."]
+            lines += ["", "Validation scores are at the model's image size, not at the truth's own."]
     else:
         lines += ["", "No scores came with this model: measure them with `avseg evaluate` before relying on it."]
     lines += [

@@ -19,7 +19,7 @@ Kind = Literal["tpavi", "avsegformer", "vggish", "resnet50", "resnet18", "pvt_v2
 
 
 def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
-    """Which published model a state dict is: a base model, ``vggish``, or an encoder of pictures or flow.
+    """Which published model a state dict is: a base model, ``vggish``, or an encoder of images or flow.
 
     Beginnings of names decide, so that a file that lacks some is still told what it lacks.
 
@@ -89,7 +89,7 @@ def published_encoder(state: dict[str, Tensor], source: str | Path, kind: Kind) 
     Args:
         state: In the published names.
         source: The file, for messages.
-        kind: ``vggish``; ``resnet50`` or ``pvt_v2_b5``, of pictures; ``resnet18``, of flow, whose stem is averaged to
+        kind: ``vggish``; ``resnet50`` or ``pvt_v2_b5``, of images; ``resnet18``, of flow, whose stem is averaged to
             two channels.
 
     Raises:

@@ -143,7 +143,7 @@ class OutputHead(nn.Module):
 
 @register("tpavi")
 class TPAVI(AVSModel):
-    """TPAVI of any width, any number of frames and any picture whose sides are multiples of 32.
+    """TPAVI of any width, any number of frames and any image whose sides are multiples of 32.
 
     ``Prediction.aux`` holds what the matching loss needs: ``maps``, the fused (rectified) maps
     ``(B, T, width, h, w)`` of `Options.stages`, and ``audio``, the projected sounds ``(B, T, width)``.

@@ -1,4 +1,4 @@
-"""Pictures that people look at: overlays, flow in colours, grids of results, film strips and timelines.
+"""Images that people look at: overlays, flow in colours, grids of results, film strips and timelines.
 
 Colours are those of Okabe and Ito, which people with any common colour vision tell apart.
 """

@@ -1,4 +1,4 @@
-"""The colours of every picture, and what a picture and a mask are."""
+"""The colours of every image, and what an image and a mask are."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""What figures share: one without a display, a picture in a frame, an axis that shows the time."""
+"""What figures share: one without a display, an image in a frame, an axis that shows the time."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def blank_figure(width: float, height: float, paper: str = "white") -> "Figure":
 
 
 def show_picture(axes: "Axes", picture: Picture | None) -> None:
-    """A picture that keeps its aspect, thinly framed; an empty tile for None."""
+    """An image that keeps its aspect, thinly framed; an empty tile for None."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -35,7 +35,7 @@ def show_picture(axes: "Axes", picture: Picture | None) -> None:
 
 
 def grey(values: npt.NDArray) -> Picture:
-    """Values in [0, 1] as a grey picture, ``(H, W, 3)`` uint8."""
+    """Values in [0, 1] as a grey image, ``(H, W, 3)`` uint8."""
     shades = np.round(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
     return np.repeat(shades[..., None], 3, -1)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TALLEST = 1.25
-"""Height of a tile where its width is 1: portrait pictures are shown narrower, so that rows stay low."""
+"""Height of a tile where its width is 1: portrait images are shown narrower, so that rows stay low."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Moment:
     """One row of a `qualitative_grid`: a moment of a video.
 
     Attributes:
-        pictures: By column: ``(H, W, 3)`` uint8 pictures, or ``(H, W)`` bool masks, which are drawn on ``frame``.
+        images: By column: ``(H, W, 3)`` uint8 images, or ``(H, W)`` bool masks, which are drawn on ``frame``.
         category: What sounds.
         seconds: The moment.
         name: The video's name, shown where the category is unknown.
@@ -50,12 +50,12 @@ def qualitative_grid(
 ) -> "Figure":
     """Results side by side, as in the paper's Fig. 3: a row for each moment, labelled columns.
 
-    Masks are drawn on the row's frame; beside ``truth``, they carry their Jaccard index with it. Pictures keep their
+    Masks are drawn on the row's frame; beside ``truth``, they carry their Jaccard index with it. Images keep their
     aspect.
 
     Args:
         rows: At least one.
-        columns: Which of each row's pictures to show, in order; a row that lacks one shows an empty tile.
+        columns: Which of each row's images to show, in order; a row that lacks one shows an empty tile.
         tile: Width of a tile in inches.
 
     Raises:

@@ -30,7 +30,7 @@ def overlay(
         contour: Whether the contour is drawn.
 
     Returns:
-        A new ``(H, W, 3)`` uint8 picture.
+        A new ``(H, W, 3)`` uint8 image.
 
     Raises:
         ValueError: shapes or types are not as above, or ``alpha`` is not in [0, 1].
@@ -47,7 +47,7 @@ def overlay(
     drawn: Picture = np.array(frame, order="C")
     inside = np.ascontiguousarray(mask).view(np.uint8)
     width = max(1, round(min(mask.shape) / 150))
-    # All the work is done where the mask is, which is a small part of most pictures.
+    # All the work is done where the mask is, which is a small part of most images.
     around = _box(inside, 2 * width + 2)
     if score is not None:
         drawn = _veil(drawn, score, colour, alpha)
@@ -60,7 +60,7 @@ def overlay(
 
 
 def enlarged(frame: Picture, mask: Mask, colour: Colour, least: int = 400) -> Picture:
-    """`overlay` of a small picture, made larger first so that the contour stays thin beside the object.
+    """`overlay` of a small image, made larger first so that the contour stays thin beside the object.
 
     Args:
         frame: ``(H, W, 3)`` uint8.
@@ -94,7 +94,7 @@ def _veil(frame: Picture, score: npt.NDArray[np.floating], colour: Colour, alpha
 
 def _contoured(picture: Picture, inside: npt.NDArray[np.uint8], colour: Colour, width: int) -> Picture:
     """A line of ``width`` pixels along the inner edge of what is set, as wide a dark one on either side."""
-    # Beyond the picture nothing is set, so that a mask that reaches the border has a contour there, too.
+    # Beyond the image nothing is set, so that a mask that reaches the border has a contour there, too.
     edge = 255 * (inside - cv2.erode(inside, _SQUARE, borderType=cv2.BORDER_CONSTANT, borderValue=0))
     line, dark = (cv2.GaussianBlur(_grown(edge, size // 2), (3, 3), 0.6) for size in (width, 3 * width))
     kept = cv2.multiply(255 - line, 255 - dark, scale=1 / 255)

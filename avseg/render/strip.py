@@ -46,8 +46,8 @@ def filmstrip(
 ) -> "Figure":
     """A video on one time axis: frames, flow, score, mask and truth above its log-mel spectrogram and loudness.
 
-    Of more than ``most`` moments, evenly spaced ones are shown (`strip_moments`); all of the sound is. Pictures stand
-    above their time. Where times are too uneven for that, pictures stand side by side and lines lead to their times.
+    Of more than ``most`` moments, evenly spaced ones are shown (`strip_moments`); all of the sound is. Images stand
+    above their time. Where times are too uneven for that, images stand side by side and lines lead to their times.
 
     Args:
         times: Seconds of the T frames, rising.
@@ -111,7 +111,7 @@ class _Axis:
         end: Seconds at which it ends.
         left: Where it begins.
         span: Its length.
-        centres: Of the chosen pictures.
+        centres: Of the chosen images.
         width: Of the figure.
     """
 
@@ -138,7 +138,7 @@ class _Axis:
         if span > 1.5 * count * pitch + 3.0:
             span = max(count * pitch, 3.0)
             centres = (np.arange(count) + 0.5) * span / count
-        # The outer pictures may stand out beyond the axis.
+        # The outer images may stand out beyond the axis.
         before, after = max(0.0, pitch / 2 - centres[0]), max(0.0, centres[-1] + pitch / 2 - span)
         left = _SIDE + before
         return cls(begin, end, left, span, left + centres, left + span + max(0.5, after + 0.1))
@@ -163,7 +163,7 @@ def _name_lane(figure: "Figure", name: str, middle: float, bound: float) -> None
 
 
 def _leaders(figure: "Figure", axis: _Axis, times: Sequence[float], top: float) -> None:
-    """A short line from each picture to its time."""
+    """A short line from each image to its time."""
     from matplotlib.lines import Line2D
 
     height = figure.get_figheight()

@@ -1,4 +1,4 @@
-"""How loud a video is and how much of its picture sounds, over its time."""
+"""How loud a video is and how much of its image sounds, over its time."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ def timeline(
     Args:
         times: Seconds of the moments, rising.
         loudness: Of each moment, in decibels relative to full scale; less than −70 is drawn as silence.
-        shares: Share of the picture that sounds in each, in [0, 1].
+        shares: Share of the image that sounds in each, in [0, 1].
         now: A moment to point at, in seconds.
         width: Of the figure, in inches.
         ink: Colour of axes and text.
@@ -57,7 +57,7 @@ def timeline(
     area = 100 * np.asarray(shares, float)
     rows: tuple[tuple[str, np.ndarray, float, float, str, float], ...] = (
         ("loudness (dB)", np.maximum(np.asarray(loudness, float), QUIET), QUIET, 0.0, "blue", 1.65),
-        ("sounding area (% of the picture)", area, 0.0, max(5.0, 1.1 * float(area.max())), "sky blue", 0.5),
+        ("sounding area (% of the image)", area, 0.0, max(5.0, 1.1 * float(area.max())), "sky blue", 0.5),
     )
     for title, values, low, high, colour, bottom in rows:
         box = (left / width, bottom / height, (width - left - right) / width, panel / height)

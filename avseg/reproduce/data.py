@@ -69,7 +69,7 @@ def has_generated(scale: Scale, subset: str, folder: Path) -> bool:
 def generated_source(scale: Scale, subset: str, folder: Path, say: Say) -> TableData:
     """The scale's own benchmark below ``folder``, written and prepared where it isn't yet.
 
-    Objects are stamps where they can be had, else the built-in set; the source's facts say which.
+    Objects are stamps where they are available, else the built-in set; the source's facts say which.
 
     Raises:
         AvsegError: the folder holds something else, or a video could not be prepared.

@@ -230,9 +230,9 @@ def write_answers(outcomes: Outcomes, name: str, folder: str | Path) -> list[Pat
 
 def _results(summary: Summary) -> str:
     tables = "".join(_sheet(result_sheet(summary, block)) for block in wording.blocks(summary))
-    picture = _figure(figures.arms_figure, summary, "Test mIoU of every seed") if summary.records else ""
+    image = _figure(figures.arms_figure, summary, "Test mIoU of every seed") if summary.records else ""
     remarks = "".join(f"<li>{escape(line)}</li>" for line in wording.remarks(summary))
-    return f'<div class="dense">{tables}</div>{picture}<ul>{remarks}</ul>'
+    return f'<div class="dense">{tables}</div>{image}<ul>{remarks}</ul>'
 
 
 def _gains(summary: Summary) -> str:

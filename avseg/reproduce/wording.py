@@ -60,7 +60,7 @@ def heading(summary: Summary) -> str:
 
 
 def ours(summary: Summary) -> str:
-    """What our numbers are of: data with their hash, encoder, picture size, steps, T, seeds."""
+    """What our numbers are of: data with their hash, encoder, image size, steps, T, seeds."""
     records = summary.records
     if not records:
         return f"Ours ({encoder_name(summary.encoder)}): nothing has been run yet"

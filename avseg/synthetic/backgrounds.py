@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from avseg.errors import AvsegError
-from avseg.media.images import picture_bytes
+from avseg.media.images import image_bytes
 from avseg.synthetic.objects import Picture, read_picture
 
 Picture8 = npt.NDArray[np.uint8]
@@ -177,7 +177,7 @@ def _photograph(rng: np.random.Generator, path: Path, side: int) -> Picture8:
 
 @lru_cache(maxsize=16)
 def _read_photograph(path: Path) -> Picture8:
-    data = picture_bytes(path, "restore it", "remove or replace it")
+    data = image_bytes(path, "restore it", "remove or replace it")
     try:
         with Image.open(io.BytesIO(data)) as file:
             file.draft("RGB", (800, 800))

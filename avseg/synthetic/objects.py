@@ -16,7 +16,7 @@ from PIL import Image
 from avseg.data.lists import read_rows
 from avseg.errors import AvsegError
 from avseg.media.audio import load_audio
-from avseg.media.images import picture_bytes
+from avseg.media.images import image_bytes
 from avseg.synthetic import shapes, timbres
 
 SOUND_SUFFIXES = (".ogg", ".wav", ".mp3", ".flac")
@@ -109,7 +109,7 @@ def read_picture(picture: Picture) -> npt.NDArray[np.uint8]:
         rgba = shapes.draw(picture.name)
     else:
         try:
-            data = picture_bytes(picture.path, "restore it", "remove or replace it")
+            data = image_bytes(picture.path, "restore it", "remove or replace it")
             with Image.open(io.BytesIO(data)) as image:
                 rgba = np.asarray(image.convert("RGBA"))
         except AvsegError:

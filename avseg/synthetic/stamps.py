@@ -16,7 +16,7 @@ from avseg.data.lists import read_rows
 from avseg.errors import AvsegError
 from avseg.files import clear, scratch, whole_folder
 from avseg.media.audio import load_audio
-from avseg.media.images import picture_bytes
+from avseg.media.images import image_bytes
 
 PACKAGE = "tuxpaint-stamps-default"
 LICENCE = "GPL-2+"
@@ -198,7 +198,7 @@ def _select(stamps: Path, new: Path) -> tuple[list[dict[str, str]], list[str]]:
 
 def _is_cut_out(picture: Path) -> bool:
     try:
-        data = picture_bytes(picture, "", "")
+        data = image_bytes(picture, "", "")
         with Image.open(io.BytesIO(data)) as image:
             alpha = np.asarray(image.convert("RGBA"))[..., 3]
     except Exception:  # a damaged file can raise nearly any

@@ -166,7 +166,7 @@ def exploit(
     boxes = perturb.draw_boxes(len(strong), (height, width), perturbs, generator)
     gain = 10 ** ((2 * torch.rand(len(strong), generator=generator) - 1) * ufe.mix_gain_db / 20)
     partner = perturb.roll(strong)
-    if ufe.cutmix_audio == "conditional":  # what of the partner's picture sounds, under one's own sound
+    if ufe.cutmix_audio == "conditional":  # what of the partner's image sounds, under one's own sound
         heard = replace(perturb.roll(weak), log_mel=weak.log_mel, audio=weak.audio)
         partner = replace(partner, masks=pseudo_masks(teacher, heard))
     mixed = perturb.paste(strong, partner, boxes)
@@ -181,7 +181,7 @@ def exploit(
 
 
 def weak_view(batch: "perturb.B", perturbs: PerturbConfig, generator: Generator) -> "perturb.B":
-    """H^w: one geometric draw per clip, for picture, mask and flow together."""
+    """H^w: one geometric draw per clip, for image, mask and flow together."""
     return perturb.weak(batch, perturb.draw_geometry(len(batch), perturbs, generator))
 
 

@@ -72,7 +72,7 @@ def train(config: Config, callbacks: Sequence[pl.Callback] = ()) -> RunResult:
         callbacks: Lightning callbacks that look on, such as `avseg.training.watch.PseudoMasks`.
 
     Raises:
-        AvsegError: a configuration, data or weights that no training can start from; a loss that is no number.
+        AvsegError: a configuration, data or weights that no training can start from; a non-finite loss.
     """
     started = time.perf_counter()
     _check(config)
@@ -185,7 +185,7 @@ def build_trainer(config: Config, callbacks: Sequence[pl.Callback] = ()) -> pl.T
         ValueError,
     ) as error:  # the latter: not as SLURM was asked
         raise AvsegError(
-            f"run.accelerator {run.accelerator} with run.devices {run.devices} is not to be had here "
+            f"run.accelerator {run.accelerator} with run.devices {run.devices} is not available here "
             f"({' '.join(str(error).split()).removesuffix('.')}): give auto for both, or what `avseg doctor` lists."
         ) from error
 

@@ -149,7 +149,7 @@ class AVSTask(pl.LightningModule):
         self._write({name: float(score) for name, score in scores.items()}, self.steps_done)
 
     def _log_step(self, batch: TrainBatch, terms: dict[str, Tensor], notes: dict[str, Tensor]) -> None:
-        """Every few steps: stop on a loss that is no number, and write the losses down."""
+        """Every few steps: stop on a non-finite loss, and write the losses down."""
         self.steps_done = batch.step + 1
         last = batch.step + 1 == self.total_steps
         if not last and batch.step % LOG_EVERY and self.device.type != "cpu":

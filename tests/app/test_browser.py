@@ -312,7 +312,7 @@ def test_a_folder_is_typed_and_a_wrong_one_told(person: Person, tmp_path: Path) 
     person.page.keyboard.press("Enter")
     person.go()
     person.page.wait_for_selector("#take-coco:not([disabled])")
-    # this model marks all of the picture while there is sound, and nothing in the silence at the end
+    # this model marks all of the image while there is sound, and nothing in the silence at the end
     assert "100 %" not in person.page.inner_text("#facts")
     person.picture("silence", tmp_path)
 

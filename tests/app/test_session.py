@@ -1,4 +1,4 @@
-"""One person's run: limits, pictures under any threshold, files to take home."""
+"""One person's run: limits, images under any threshold, files to take home."""
 
 import json
 import zipfile
@@ -154,4 +154,4 @@ def test_pieces_say_what_is_there(session: Session) -> None:
     assert "0 % of them" in html.facts(session, 0.99)
     session.show(11)
     caption = html.picture(session, 0.99, False)
-    assert "2.8 s · 0 % of the picture sounds · loudness: -" in caption or "silence" in caption
+    assert "2.8 s · 0 % of the frame sounds · loudness: -" in caption or "silence" in caption

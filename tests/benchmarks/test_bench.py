@@ -76,8 +76,8 @@ def test_attention_is_compared_with_its_plain_form(tmp_path: Path) -> None:
             "--only: 'speed' is no group of benchmarks: there are startup, attention, forward",
         ),
         (["--options", "fast"], "--options: 'fast' is none: there are eager,"),
-        (["--device", "tpu9"], "device 'tpu9' is not to be had here"),
-        (["--plot", "speed.txt"], "speed.txt is no picture"),
+        (["--device", "tpu9"], "device 'tpu9' is not available here"),
+        (["--plot", "speed.txt"], "speed.txt is no image"),
     ],
 )
 def test_wrong_use_is_told_before_anything_is_measured(

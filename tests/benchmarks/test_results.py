@@ -1,4 +1,4 @@
-"""What a result becomes: a table that fits a terminal, a document, a picture."""
+"""What a result becomes: a table that fits a terminal, a document, an image."""
 
 import json
 from pathlib import Path
@@ -162,7 +162,7 @@ def test_a_picture_shows_ratios_and_growth(suffix: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
-    with pytest.raises(AvsegError, match=r"speed\.docx is no picture: give a name that ends in \.png"):
+    with pytest.raises(AvsegError, match=r"speed\.docx is no image: give a name that ends in \.png"):
         plot(RESULT, tmp_path / "speed.docx")
     with pytest.raises(AvsegError, match="nothing to draw"):
         plot({**RESULT, "rows": [ROWS[-1]]}, tmp_path / "speed.png")

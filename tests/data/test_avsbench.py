@@ -152,8 +152,8 @@ def test_faulty_files_are_named_with_the_mend(mutable: DataSet) -> None:
     write_flow_png(video[2].flow(), np.zeros((2, 32, 32)))
     with pytest.raises(AvsegError, match="32×32 pixels, not 64×64: make the flow again"):
         load_clip(video, (3,), INPUTS)
-    video[3].image.write_bytes(b"no picture")
-    with pytest.raises(AvsegError, match=r"_4\.png is not a whole picture: delete it and run `avseg data prepare`"):
+    video[3].image.write_bytes(b"no image")
+    with pytest.raises(AvsegError, match=r"_4\.png is not a whole image: delete it and run `avseg data prepare`"):
         load_clip(video, (4,), INPUTS)
     video[3].image.unlink()
     with pytest.raises(AvsegError, match=r"_4\.png does not exist: run `avseg data prepare`"):

@@ -265,7 +265,7 @@ def test_a_damaged_file_is_one_sentence(s4: Path, tmp_path: Path, workers: int) 
         video[0].image.write_bytes(b"damaged")
     with pytest.raises(AvsegError) as caught:
         list(training_data(config(root, data__workers=workers)).loader())
-    assert "is not a whole picture" in str(caught.value)
+    assert "is not a whole image" in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(AvsegError) as caught:
         list(evaluation_clips(root, "s4", "test", InputConfig(image_size=32), workers))

@@ -32,7 +32,7 @@ from avseg.media.images import read_image, read_mask, write_image, write_mask
 
 
 def run_data(root: Path, subset: str = "s4", length: int = 1, distant: bool = True, **inputs) -> TrainingData:
-    """Batches of 2, three epochs, one of them burn-in, with flow; pictures of 32 pixels."""
+    """Batches of 2, three epochs, one of them burn-in, with flow; images of 32 pixels."""
     config = Config(
         data=DataConfig(root=str(root), subset=subset, workers=0),  # type: ignore[arg-type]
         model=ModelConfig(neighbouring_frames=True, frames_per_clip=length, inputs=InputConfig(image_size=32)),
@@ -108,7 +108,7 @@ def test_letterboxed_pictures_equal_those_of_the_files(tmp_path: Path) -> None:
         data = run_data(tmp_path, length=length, resize="letterbox")
         assert_equals_files(data)
         assert not all(batch.labelled.inside.all() for batch in stored(data).loader())
-    # Another size of the raw video is another picture, though no frame has changed.
+    # Another size of the raw video is another image, though no frame has changed.
     sizes = avsbench(tmp_path, "s4").video_sizes
     sizes.write_text(sizes.read_text().replace("96,48", "48,96"))
     assert_equals_files(run_data(tmp_path, resize="letterbox"))
@@ -345,7 +345,7 @@ def test_faulty_files_are_sentences(root: Path, monkeypatch: pytest.MonkeyPatch)
     path = video[1].image
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
-    with pytest.raises(AvsegError, match=f"{path.name} is not a whole picture"):
+    with pytest.raises(AvsegError, match=f"{path.name} is not a whole image"):
         stored(data)
     path.unlink()
     with pytest.raises(AvsegError, match=f"{path.name} does not exist"):

@@ -33,14 +33,14 @@ def test_each_fault_is_found_and_nothing_else(mutable: DataSet) -> None:
         return path
 
     fault(train[0].image, "is missing").unlink()
-    cut = fault(train[1].image, "is not a whole picture")
+    cut = fault(train[1].image, "is not a whole image")
     cut.write_bytes(cut.read_bytes()[:200])
     write_image(fault(train[2].image, "has 32×48 pixels, not 64×64"), np.zeros((48, 32, 3), np.uint8))
     fault(train[3].flow(), "is missing").unlink()
-    write_image(fault(train[4].flow(), "isn't a flow picture"), np.zeros((64, 64, 3), np.uint8))
+    write_image(fault(train[4].flow(), "isn't a flow image"), np.zeros((64, 64, 3), np.uint8))
     write_flow_png(fault(other[0].flow(), "has 32×32 pixels"), np.zeros((2, 32, 32)))
     write_mask(fault(other[0].mask, "has 60×64 pixels, not 64×64"), np.ones((64, 60), dtype=bool))
-    fault(val[4].mask, "is not a whole picture").write_bytes(b"text")
+    fault(val[4].mask, "is not a whole image").write_bytes(b"text")
     fault(train[0].path("wav"), "isn't a").write_bytes(b"RIFF")
     write_wav(fault(other[0].path("wav"), "has 8000 samples a second"), np.zeros(8000), 8000)
     write_wav(fault(val[0].path("wav"), "has no sound in it"), np.zeros(0))

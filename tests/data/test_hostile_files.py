@@ -25,7 +25,7 @@ from avseg.evaluation.scores import read_evaluation
 from avseg.inference.recording import Recording
 from avseg.media.audio import write_wav
 from avseg.media.flow import read_flow_png, read_published
-from avseg.media.images import picture_size, read_image, read_mask
+from avseg.media.images import image_size_of, read_image, read_mask
 from avseg.synthetic.backgrounds import _read_photograph
 from avseg.training.run import train
 
@@ -63,8 +63,8 @@ def test_sizes_in_headers_are_those_of_the_pixels(suffix: str) -> None:
 
     for width, height in [(1, 1), (17, 300), (640, 2)]:
         data = cv2.imencode(suffix, np.zeros((height, width, 3), np.uint8))[1].tobytes()
-        assert picture_size(data) == (width, height)
-        assert all(picture_size(data[:n]) in (None, (width, height)) for n in range(60))
+        assert image_size_of(data) == (width, height)
+        assert all(image_size_of(data[:n]) in (None, (width, height)) for n in range(60))
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

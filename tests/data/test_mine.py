@@ -61,7 +61,7 @@ def keys(report: MineReport) -> list[str]:
 
 
 def pictures(out: Path) -> dict[str, bytes]:
-    """The picture of each video, by its key."""
+    """The image of each video, by its key."""
     layout = distant_frames(out / "MS3_Extend")
     return {Path(frame.source).stem.rsplit("_", 1)[0]: frame.image.read_bytes() for frame in read_frames(layout)}
 
@@ -219,7 +219,7 @@ def test_broken_videos_are_replaced_by_others_of_their_category(source: Path, li
     assert [key for key, _ in report.failures] == [dogs[0].key, dogs[1].key]
     assert "sound" in report.failures[1][1]
     layout = distant_frames(tmp_path / "out" / "MS3_Extend")
-    assert len(list((layout.folder / "images").iterdir())) == 3, "no picture of the silent one is left"
+    assert len(list((layout.folder / "images").iterdir())) == 3, "no image of the silent one is left"
     assert len(read_frames(layout)) == 3
     assert len(mine(copy, like, tmp_path / "out", workers=1).frames) == 6
     for video in order:

@@ -1,4 +1,4 @@
-"""Perturbations act on picture, mask, flow and validity as one."""
+"""Perturbations act on image, mask, flow and validity as one."""
 
 import math
 from dataclasses import replace
@@ -98,7 +98,7 @@ def test_a_pixel_that_is_partly_padding_is_padding():
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_flow_stays_true_to_the_picture(seed):
-    """Warping a picture that moved by the flow equals moving the warped picture by the warped flow."""
+    """Warping an image that moved by the flow equals moving the warped image by the warped flow."""
     g = torch.Generator().manual_seed(seed)
     n = 2
     draw = perturb.draw_geometry(n, PerturbConfig(), g)
@@ -183,7 +183,7 @@ def test_boxes_keep_area_and_aspect():
         assert box.sum().item() == rows * columns  # a rectangle
         assert 0.25 <= columns / rows <= 4.0
         edges.append([box.any(i).int().argmax().item() / max(1, 96 - n) for i, n in ((1, rows), (0, columns))])
-    # From one side of the picture to the other.
+    # From one side of the image to the other.
     torch.testing.assert_close(torch.tensor(edges).mean(0), torch.full((2,), 0.5), atol=0.05, rtol=0)
     tall = replace(config, cutmix_probability=1.0, cutmix_aspect=(0.3, 0.6))
     for box in perturb.draw_boxes(20, (96, 96), tall, torch.Generator().manual_seed(2)).inside[:, 0, 0]:

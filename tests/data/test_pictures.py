@@ -47,9 +47,9 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
 def test_faulty_pictures_are_named(tmp_path: Path, read) -> None:
     write_image(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     data = (tmp_path / "whole.png").read_bytes()
-    for name, content in {"empty": b"", "cut": data[: len(data) // 2], "text": b"not a picture"}.items():
+    for name, content in {"empty": b"", "cut": data[: len(data) // 2], "text": b"not an image"}.items():
         (tmp_path / f"{name}.png").write_bytes(content)
-        with pytest.raises(AvsegError, match=rf"{name}\.png is not a whole picture"):
+        with pytest.raises(AvsegError, match=rf"{name}\.png is not a whole image"):
             read(tmp_path / f"{name}.png")
     with pytest.raises(AvsegError, match=r"none\.png does not exist"):
         read(tmp_path / "none.png")

@@ -178,7 +178,7 @@ def test_faulty_videos_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None
     whole = [video for video in index if video[0].video not in reasons]
     assert all(video[0].log_mel.is_file() and video[4].flow().is_file() for video in whole)
     silent = index[1]
-    assert silent[4].image.is_file(), "pictures of a silent video are made all the same"
+    assert silent[4].image.is_file(), "images of a silent video are made all the same"
     assert not silent[0].log_mel.exists()
     faulty = {problem.path for problem in check(tmp_path, "s4", workers=1)}
     assert silent[0].log_mel in faulty

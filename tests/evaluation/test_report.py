@@ -58,7 +58,7 @@ def report() -> Report:
         video_caption="An unseen video.",
         facts={"Benchmark": {"version": "1.0", "hash": "abc123", "counts": {"train": 120, "test": 12}}, "Empty": {}},
         commands=["avseg demo --seed 0", "echo 'a' && echo <b>"],
-        limits=["Pictures are small."],
+        limits=["Images are small."],
         generated=True,
     )
 
@@ -95,7 +95,7 @@ def test_breakdown_is_that_of_the_diagnostics(report: Report, page: tuple[str, P
 def test_facts_commands_and_limits_are_there(page: tuple[str, Page]) -> None:
     assert ["hash", "abc123"] in page[1].rows
     assert ["counts", "train 120, test 12"] in page[1].rows
-    for text in ("A <small> trial & its numbers", "echo 'a' && echo <b>", "Pictures are small.", "trained once",
+    for text in ("A <small> trial & its numbers", "echo 'a' && echo <b>", "Images are small.", "trained once",
                  "The test set has 12 videos", "videos are generated"):  # fmt: skip
         assert text in page[1].text
     assert "Empty" not in page[1].text

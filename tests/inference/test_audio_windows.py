@@ -56,7 +56,7 @@ def test_of_a_long_track_about_a_second_is_held() -> None:
 
 
 def test_a_track_without_sound_is_told() -> None:
-    with pytest.raises(AvsegError, match=r"clip\.mp4 has a sound track without any sound that can be decoded"):
+    with pytest.raises(AvsegError, match=r"clip\.mp4 has a audio track without any sound that can be decoded"):
         AudioWindows(lambda second: iter(()), 5.0, "clip.mp4")
 
 

@@ -1,4 +1,4 @@
-"""Pictures that are held, anamorphic or cut off, from the file to the overlay."""
+"""Images that are held, anamorphic or cut off, from the file to the overlay."""
 
 import json
 import warnings

@@ -109,18 +109,18 @@ def spoil(folder: Path, how: str) -> None:
     elif how == "another size":
         write_image(folder / "frame3.png", FRAMES[0, :10])
     else:
-        (folder / "frame3.png").write_bytes(b"no picture")
+        (folder / "frame3.png").write_bytes(b"no image")
 
 
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        ("no sound", "holds no sound file: put exactly one beside the pictures"),
+        ("no sound", "holds no sound file: put exactly one beside the images"),
         ("two sounds", "holds 2 sound files: put exactly one"),
-        ("no number", r"first\.png has no number in its name: number the pictures"),
+        ("no number", r"first\.png has no number in its name: number the images"),
         ("same number", "have one number: rename one of them"),
         ("another size", r"frame 3 is \(10, 32, 3\) uint8: give \(H, W, 3\) uint8, all of one size"),
-        ("damaged", r"frame3\.png is not a whole picture: copy that picture again"),
+        ("damaged", r"frame3\.png is not a whole image: copy that image again"),
     ],
 )
 def test_a_folder_that_is_no_recording_is_told(light: AVSegmenter, tmp_path: Path, how: str, sentence: str) -> None:
@@ -189,7 +189,7 @@ def test_what_is_no_source_is_told(given: object, fps: float | None, sentence: s
 def test_the_number_that_varies_orders_the_pictures(tmp_path: Path, names: list[str]) -> None:
     folder = write_folder(tmp_path / "shots", FRAMES[: len(names)], WAVE, names)
     for other in ("._" + names[0], ".DS_Store", "Thumbs.db", "notes.txt"):
-        (folder / other).write_bytes(b"not a picture 1")
+        (folder / other).write_bytes(b"not an image 1")
     found = Recording.from_folder(folder, 10)
     assert [path.name for path in found.frames._paths] == names
 

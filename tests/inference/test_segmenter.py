@@ -218,12 +218,12 @@ def test_wrong_arguments_are_named(light: AVSegmenter, video: Path, arguments: d
 
 def test_a_video_without_sound_is_refused_before_anything_is_decoded(light: AVSegmenter, tmp_path: Path) -> None:
     write_mp4(tmp_path / "mute.mp4", seconds=1, sound=0)
-    with pytest.raises(AvsegError, match=r"mute\.mp4 has no sound track: give a video with sound"):
+    with pytest.raises(AvsegError, match=r"mute\.mp4 has no audio track: give a video with sound"):
         light.stream(tmp_path / "mute.mp4")
 
 
 def test_device_and_threshold_and_source_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(AvsegError, match="device 'warp' is not to be had here"):
+    with pytest.raises(AvsegError, match="device 'warp' is not available here"):
         AVSegmenter(toy("light"), "warp")
     with pytest.raises(AvsegError, match="threshold is 1: "):
         AVSegmenter(toy("light"), threshold=1)

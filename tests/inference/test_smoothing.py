@@ -78,7 +78,7 @@ def test_streams_and_results_are_smoothed_alike(light: AVSegmenter, video: Path)
 
 @pytest.mark.parametrize("wrong", [(-1, 0), (11, 0), (float("nan"), 0), (0, 0.5), (0, -0.1)])
 def test_wrong_amounts_are_told(wrong: tuple[float, float]) -> None:
-    with pytest.raises(AvsegError, match="is not to be had: give 0"):
+    with pytest.raises(AvsegError, match="is not available: give 0"):
         Smoothing(*wrong)
 
 

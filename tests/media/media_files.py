@@ -12,7 +12,7 @@ _BITS = 8
 
 
 def numbered_frame(number: int, width: int = 160, height: int = 96) -> np.ndarray:
-    """A picture that carries its number (0 … 255) in eight squares along the top, black or white."""
+    """A frame that carries its number (0 … 255) in eight squares along the top, black or white."""
     frame = np.full((height, width, 3), 90, dtype=np.uint8)
     x = number * 2 % (width - 20)
     frame[40:60, x : x + 20] = (200, 100, 50)
@@ -22,7 +22,7 @@ def numbered_frame(number: int, width: int = 160, height: int = 96) -> np.ndarra
 
 
 def number_of(frame: np.ndarray) -> int:
-    """The number that a picture of :func:`numbered_frame` carries, whatever was done to its quality."""
+    """The number that a frame of :func:`numbered_frame` carries, whatever was done to its quality."""
     squares = [frame[4:12, bit * _BLOCK + 4 : (bit + 1) * _BLOCK - 4].mean() for bit in range(_BITS)]
     return sum(int(square > 128) << bit for bit, square in enumerate(squares))
 

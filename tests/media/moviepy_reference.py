@@ -15,7 +15,7 @@ import numpy as np
 
 VALUES = Path(__file__).parents[1] / "fixtures" / "moviepy" / "log_mel.npz"
 EVERY = 61  # one log-mel entry of so many is stored
-CASES = {  # sample rate, channels, seconds of pictures, seconds of sound
+CASES = {  # sample rate, channels, seconds of frames, seconds of sound
     "stereo_44100": (44_100, 2, 5.0, 5.0),
     "mono_44100": (44_100, 1, 5.0, 5.0),
     "stereo_48000": (48_000, 2, 5.0, 5.0),

@@ -1,4 +1,4 @@
-"""Sound: the reference log-mel values, and tracks of every kind on the clock of their pictures."""
+"""Sound: the reference log-mel values, and tracks of every kind on the clock of their frames."""
 
 from pathlib import Path
 

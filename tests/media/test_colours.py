@@ -1,4 +1,4 @@
-"""What colours a decoded picture has, whatever they were made in."""
+"""What colours a decoded frame has, whatever they were made in."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -160,7 +160,7 @@ def test_unreadable_flow_is_named(tmp_path: Path) -> None:
     cases = {
         "cut.png": whole.read_bytes()[: whole.stat().st_size // 2],
         "empty.png": b"",
-        "text.png": b"no picture",
+        "text.png": b"no frame",
     }
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)

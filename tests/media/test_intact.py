@@ -29,7 +29,7 @@ def test_cut_files_tell_where_their_pictures_end(tmp_path: Path, noise: list[np.
     with pytest.warns(UserWarning, match="cut off"):
         last = max(time for time, _ in iter_frames(tmp_path / "cut.mp4"))
     assert end is not None
-    # Pictures are stored in another order than they are shown in, so a few before the end may be lost.
+    # Frames are stored in another order than they are shown in, so a few before the end may be lost.
     assert abs(end - last) < 0.5
 
 

@@ -1,4 +1,4 @@
-"""Pictures that no moment shows are not decoded, and those that are shown are the right ones."""
+"""Frames that no timestamp shows are not decoded, and those that are shown are the right ones."""
 
 import gc
 
@@ -7,7 +7,7 @@ import pytest
 from av.video.frame import VideoFrame
 from media_files import MediaMaker, number_of
 
-from avseg.media.frames import PictureReader
+from avseg.media.frames import FrameReader
 from avseg.media.video import _Cursor, iter_frames, iter_pairs, iter_shown, read_frames
 
 
@@ -16,7 +16,7 @@ def test_pictures_that_no_moment_shows_are_not_decoded(make: MediaMaker, bframes
     times = np.arange(120) / 24
     path = make.video("long.mp4", times, rate=24, options={"g": "250", "bf": str(bframes), "b_strategy": "0"})
     asked = np.arange(0, 5, 0.9)
-    with PictureReader(path, threads=True) as reader:
+    with FrameReader(path, threads=True) as reader:
         cursor = _Cursor(reader)
         pairs = [cursor.pair(float(time)) for time in asked]
         decoded = reader.decoded

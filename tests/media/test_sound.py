@@ -52,7 +52,7 @@ def moved(part: Path, seconds: int) -> bytes:
 
 
 def overlay_of(source: Path, target: Path) -> np.ndarray:
-    """The sound of a video that was written with ``source``'s: ``(n,)``, decoded without time stamps."""
+    """The sound of a video that was written with ``source``'s: ``(n,)``, decoded without timestamps."""
     with VideoWriter(target, 160, 96, 25, audio_from=source) as writer:
         writer.write(numbered_frame(0))
     with av.open(str(target)) as container:
@@ -82,7 +82,7 @@ def test_lost_packets_leave_silence_and_the_rest_in_place(make: MediaMaker, name
 
 
 def test_streams_that_were_joined_stay_in_step(make: MediaMaker) -> None:
-    """Each part's sound is 30 ms shorter than its pictures, so that time stamps jump by that much."""
+    """Each part's sound is 30 ms shorter than its frames, so that timestamps jump by that much."""
     one = make.video(
         "one.ts", FRAMES[:50], sound=clicks(2, rate=48_000)[:, :-1_440], sound_codec="mp2", sound_rate=48_000
     )
@@ -177,7 +177,7 @@ def test_the_default_track_or_the_one_that_is_asked_for(tracks: Path, tmp_path: 
         written = load_audio(tmp_path / "o.mp4")[1_000:]
         assert np.abs(written).max() == pytest.approx(level, abs=0.015)
         assert len(written) / 16_000 == pytest.approx(3 - start, abs=0.12)
-    with pytest.raises(AvsegError, match=r"three\.mp4 has no sound track 3 .* 0 \(aac, mono.* 1 \(.*default\), 2 \("):
+    with pytest.raises(AvsegError, match=r"three\.mp4 has no audio track 3 .* 0 \(aac, mono.* 1 \(.*default\), 2 \("):
         load_audio(tracks, track=3)
 
 

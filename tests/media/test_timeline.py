@@ -1,4 +1,4 @@
-"""How long pictures are shown, from packets: headers lie, pictures are held, clocks start anew, tracks compete."""
+"""How long frames are shown, from packets: headers lie, frames are held, clocks start anew, tracks compete."""
 
 import shutil
 import struct
@@ -158,7 +158,7 @@ def test_pictures_of_another_shape_keep_theirs(make: MediaMaker) -> None:
     parts = [make.video("a.h264", STEADY[:5]), make.video("b.h264", STEADY[:5], width=96, height=160)]
     path = make.folder / "both.h264"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with pytest.warns(MediaWarning, match=r"both\.h264: its pictures change to 96×160 pixels; they get black bars"):
+    with pytest.warns(MediaWarning, match=r"both\.h264: its frames change to 96×160 pixels; they get black bars"):
         frames = [frame for _, frame in iter_frames(path)]
     assert {frame.shape for frame in frames} == {(96, 160, 3)}
     left = (160 - 58) // 2
@@ -176,7 +176,7 @@ def test_a_header_of_huge_pictures_is_refused(make: MediaMaker, size: int) -> No
         struct.pack_into(">HH", data, frame + 5, size, size)
         frame = data.find(b"\xff\xc0", frame + 2)
     path.write_bytes(bytes(data))
-    with pytest.raises(AvsegError, match=r"clip\.mov has no picture that can be decoded"):
+    with pytest.raises(AvsegError, match=r"clip\.mov has no frame that can be decoded"):
         probe(path)
 
 

@@ -302,7 +302,7 @@ def test_a_cut_off_video_is_read_up_to_the_damage_and_says_so(make: MediaMaker, 
     path = make.video(name, STEADY, options=LONG_GOP, container_options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
 
-    with pytest.warns(MediaWarning, match=rf"{name}: its pictures end at .* cut off"):
+    with pytest.warns(MediaWarning, match=rf"{name}: its frames end at .* cut off"):
         whole = [number_of(frame) for _, frame in iter_frames(path)]
     assert 60 < len(whole) < 190
     with pytest.warns(MediaWarning, match=name):
@@ -333,7 +333,7 @@ def test_a_video_of_which_nothing_decodes_is_named(make: MediaMaker) -> None:
     data = path.read_bytes()
     begin = data.find(b"mdat") + 4
     path.write_bytes(data[:begin] + b"\0" * (len(data) - begin))
-    with pytest.warns(MediaWarning), pytest.raises(AvsegError, match=r"zeros\.mp4 has no picture that can be"):
+    with pytest.warns(MediaWarning), pytest.raises(AvsegError, match=r"zeros\.mp4 has no frame that can be"):
         read_pairs(path, [0.0])
 
 

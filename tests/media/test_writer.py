@@ -1,4 +1,4 @@
-"""Writing: true times, sound that stays with the pictures, whole files, the same bytes each time."""
+"""Writing: true times, sound that stays with the frames, whole files, the same bytes each time."""
 
 import warnings
 from collections.abc import Iterator
@@ -253,7 +253,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_longer_file_drifts_by_nothing(tmp_path: Path) -> None:
-    """Sound and pictures of 30000/1001 frames a second, after 20 s."""
+    """Sound and frames of 30000/1001 frames a second, after 20 s."""
     path = tmp_path / "clip.mp4"
     fps = Fraction(30000, 1001)
     count = round(20 * fps)

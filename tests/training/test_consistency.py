@@ -280,7 +280,7 @@ def test_cutmix_pastes_the_partner_rolled_by_one(mode, audio):
     assert (took & ~kept).flatten(1).any(1).all()  # every clip has a box
     pseudo = pseudo_masks(model, batch)
     heard = batch
-    if mode == "conditional":  # the partner's picture under one's own sound
+    if mode == "conditional":  # the partner's image under one's own sound
         heard = replace(batch, log_mel=batch.log_mel.roll(-1, 0), audio=batch.audio.roll(-1, 0) if audio else None)
     pasted = pseudo_masks(model, heard).roll(1, 0)
     expected = torch.where(took & ~kept, pasted, pseudo)

@@ -117,6 +117,6 @@ def test_a_cluster_that_started_other_processes_than_asked_is_told(
         monkeypatch.setenv(f"SLURM_{name}", "0")
     config = small_config(root, tmp_path / "run", UFEConfig(), OptimConfig(batch_size=1, epochs=1))
     config.run.devices = 2
-    with pytest.raises(AvsegError, match=r"run\.devices 2 is not to be had.*--ntasks-per-node=3"):
+    with pytest.raises(AvsegError, match=r"run\.devices 2 is not available.*--ntasks-per-node=3"):
         train(config)
     assert not torch.distributed.is_initialized()

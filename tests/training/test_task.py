@@ -154,7 +154,7 @@ def test_precision_is_the_one_asked_for(root: Path, tmp_path: Path) -> None:
 def test_padding_counts_in_no_score(tmp_path: Path, frames_per_clip: int) -> None:
     wide = {name: {"size": (128, 48)} for name in ("-s4_val_0", "s4_val_1")}
     make_avsbench(tmp_path, "s4", {"train": 1, "val": 2}, prepared=True, settings=wide)
-    # It marks all of a picture or nothing, padding included.
+    # It marks all of an image or nothing, padding included.
     model = toy("sound", frames_per_clip, resize="letterbox")
     clips = list(evaluation_clips(tmp_path, "s4", "val", model.config.inputs))
     task = AVSTask(model, Config(model=model.config), total_steps=1, steps_per_epoch=1)
