@@ -17,7 +17,7 @@ PACKAGE = REPOSITORY / "avseg"
 # From the ground up. A module may import from its own level and from those before it.
 LEVELS: tuple[tuple[str, ...], ...] = (
     (
-        "avseg.ahead",
+        "avseg.prefetch",
         "avseg.errors",
         "avseg.files",
         "avseg.progress",

@@ -27,7 +27,7 @@ _STRANGE = "avseg failed on this video in a way that it has no sentence for: the
 
 
 @dataclass(frozen=True)
-class House:
+class Site:
     """What all visitors share.
 
     Attributes:
@@ -76,25 +76,25 @@ class _Stopped(Exception):
 _AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
-def page(house: House) -> gr.Blocks:
-    """The page for a house."""
+def page(site: Site) -> gr.Blocks:
+    """The page of a site."""
     with gr.Blocks(title="avseg", analytics_enabled=False, delete_cache=(KEPT // 6, KEPT)) as blocks:
         state = gr.State(None, time_to_live=KEPT, delete_callback=_forget)
-        halts = _Halts(house.visitors)
+        halts = _Halts(site.visitors)
         gr.HTML(
             "<h1>avseg</h1><p>Which objects in this video make the sound? Everything happens on this machine; "
             "uploads and results are deleted after an hour.</p>",
             elem_classes="avseg-head",
         )
         with gr.Row():
-            asked = _Asked.build(house)
+            asked = _Asked.build(site)
             with gr.Column(scale=3, min_width=340):
                 video = gr.Video(label="What sounds", interactive=False, elem_id="marked", height=440, buttons=[])
         with gr.Column(visible=False, elem_id="found") as found:
             shown = _Shown.build()
         everything = [state, asked.message, asked.stop, video, found, *shown.all()]
         going = asked.go.click(
-            _runner(house, halts),
+            _runner(site, halts),
             [asked.video, asked.model, asked.fps, asked.start, asked.end, state],
             everything,
             show_progress_on=[video],
@@ -121,23 +121,23 @@ class _Asked:
     message: Any
 
     @classmethod
-    def build(cls, house: House) -> "_Asked":
-        limits = house.limits
+    def build(cls, site: Site) -> "_Asked":
+        limits = site.limits
         with gr.Column(scale=2, min_width=320):
             video = gr.Video(label="Video", sources=["upload"], elem_id="given", height=260, buttons=[])
             with gr.Row():
                 buttons = [gr.Button(sample.title, size="sm", min_width=140) for sample in SAMPLES]
-            offered = [(choice.label, str(choice.path)) for choice in house.offered]
+            offered = [(choice.label, str(choice.path)) for choice in site.offered]
             first = offered[0][1] if offered else None
             model = gr.Dropdown(
                 offered,
                 value=first,
                 label="Model",
-                info="or the folder of one, typed in" if house.typed else None,
-                allow_custom_value=house.typed,
+                info="or the folder of one, typed in" if site.typed else None,
+                allow_custom_value=site.typed,
                 elem_id="model",
             )
-            words = explained(first, house.offered)
+            words = explained(first, site.offered)
             about = gr.Markdown(words, visible=bool(words), elem_classes="avseg-quiet", elem_id="about")
             with gr.Accordion("Which part, how closely", open=False):
                 fps = gr.Number(FPS, label="Moments per second", minimum=0.1, maximum=60, elem_id="fps")
@@ -155,7 +155,7 @@ class _Asked:
             )
         for button, sample in zip(buttons, SAMPLES, strict=True):
             button.click(_sampler(sample), None, video, queue=False, api_visibility="private")
-        model.change(lambda value: _about(value, house), model, about, **_AT_ONCE)
+        model.change(lambda value: _about(value, site), model, about, **_AT_ONCE)
         return cls(video, model, fps, start, end, go, stop, message)
 
 
@@ -224,7 +224,7 @@ def _look(halts: _Halts, shown: _Shown, state: Any, message: Any, video: Any) ->
     )
 
 
-def _runner(house: House, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ...]]]:
+def _runner(site: Site, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ...]]]:
     """What the button does: a generator whose first values show what was found, and whose last bring the files."""
 
     def run(
@@ -253,17 +253,17 @@ def _runner(house: House, halts: _Halts) -> Callable[..., Iterator[tuple[Any, ..
             if video is None:
                 raise AvsegError("No video is given: drop one, or take a sample.")
             # Whatever came before: nothing but what was given to this page is looked at, and nothing that is no number.
-            path = own_file(video, house.folder)
+            path = own_file(video, site.folder)
             stretch = Stretch(
                 number("Moments per second", fps, 0.1, 60, FPS),
                 number("From", start, 0, math.inf, 0.0) or 0.0,
                 number("To", end, 0, math.inf, None) or None,
             )
-            folder = chosen(model, house.offered, house.typed)
+            folder = chosen(model, site.offered, site.typed)
             progress(0, desc="Loading the model")
-            segmenter = house.load(folder)
+            segmenter = site.load(folder)
             session = begin(
-                path, segmenter, house.folder / "results", stretch, house.limits, tell("Listening and looking")
+                path, segmenter, site.folder / "results", stretch, site.limits, tell("Listening and looking")
             )
             yield _parts(session)
             with named(path):
@@ -300,8 +300,8 @@ def _with_files(session: Session, files: Files) -> tuple[Any, ...]:
     return gr.skip(), gr.skip(), stop, str(files.video), *[gr.skip()] * 5, _redraw(session), *_taken(files)
 
 
-def _about(value: str | None, house: House) -> Any:
-    words = explained(value, house.offered)
+def _about(value: str | None, site: Site) -> Any:
+    words = explained(value, site.offered)
     return gr.update(value=words, visible=bool(words))
 
 

@@ -123,7 +123,7 @@ def build(
     from fastapi import FastAPI
 
     from avseg.app.choices import choices
-    from avseg.app.page import HERE, KEPT, House, page
+    from avseg.app.page import HERE, KEPT, Site, page
 
     there = Visitors() if visitors is None else visitors
 
@@ -139,8 +139,8 @@ def build(
             there.close()
 
     offered = choices(options.runs, options.model)
-    house = House(offered, models, folder, options.limits, options.host in LOCAL, there)
-    blocks = page(house).queue(default_concurrency_limit=4)
+    site = Site(offered, models, folder, options.limits, options.host in LOCAL, there)
+    blocks = page(site).queue(default_concurrency_limit=4)
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, host=options.host, folder=folder, limits=options.limits, visitors=there)
     app.add_middleware(_Headers)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from avseg.ahead import ahead
 from avseg.errors import AvsegError
 from avseg.files import json_bytes, whole_file
 from avseg.inference.source import LATE, VideoSource, frames_of
 from avseg.media.writer import MOST_FPS, VideoWriter
+from avseg.prefetch import prefetch
 from avseg.render import overlay
 
 Masked = tuple[float, np.ndarray]
@@ -51,7 +51,7 @@ def write_overlay(
         AvsegError: no frame begins in the stretch, or it can't be decoded or written.
     """
     last = video.info.duration if end is None else min(end, video.info.duration)
-    drawn = ahead(_drawn(ahead(frames_of(video, start, end)), last, masks, progress))
+    drawn = prefetch(_drawn(prefetch(frames_of(video, start, end)), last, masks, progress))
     try:
         with _opened_late(path, video, start, end, last) as write:
             for time, frame in drawn:

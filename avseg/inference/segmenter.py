@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from avseg import models
-from avseg.ahead import ahead
 from avseg.data.clip import Batch
 from avseg.errors import AvsegError
 from avseg.inference.moments import Glimpse, Moment, Scored, Smoothing, View, smooth
@@ -26,6 +25,7 @@ from avseg.media.container import MediaWarning, noted
 from avseg.models import AVSModel
 from avseg.models.hub import push_to_hub
 from avseg.models.loading import read_config
+from avseg.prefetch import prefetch
 
 FPS = 5.0
 """Moments per second that are looked at unless something else is asked for."""
@@ -199,7 +199,7 @@ class AVSegmenter:
         # Frames that wait for later scores would fill the memory: they are decoded once more.
         again = smoothing.seconds > 0
         moments = self.scored(source, smoothing, keep=not again)
-        for scored, frame in ahead(_with_frames(moments, source), 1) if again else ((m, m.frame) for m in moments):
+        for scored, frame in prefetch(_with_frames(moments, source), 1) if again else ((m, m.frame) for m in moments):
             told = _tell(source.notes, told)
             full = view.enlarge(scored.score)
             assert frame is not None
@@ -210,7 +210,7 @@ class AVSegmenter:
         length = max(1, self.model.config.frames_per_clip)
         frame_bytes = source.info.width * source.info.height * 3
         most = self._moments_at_once(frame_bytes, length)
-        glimpses = ahead(self._glimpses(source, keep), waiting=most)
+        glimpses = prefetch(self._glimpses(source, keep), waiting=most)
         before: list[Glimpse] = []
         wanted = length  # at first few, so that the first result comes early
         try:

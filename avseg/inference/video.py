@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avseg.ahead import ahead
 from avseg.files import clear, write_json
 from avseg.inference.export import Masked, image_name, write_overlay
 from avseg.inference.moments import Smoothing
@@ -17,6 +16,7 @@ from avseg.inference.segmenter import FPS, AVSegmenter
 from avseg.inference.source import AnySource, RecordingSource, Source, open_source, video_source
 from avseg.media.container import noted
 from avseg.media.images import write_mask
+from avseg.prefetch import prefetch
 from avseg.progress import Progress
 
 SAVE = ("video", "masks")
@@ -189,7 +189,7 @@ def _write(
         if progress is not None:
             progress(done, max(done, source.moments))
 
-    masks = ahead(_masks(source, model, smoothing, pictures, rows, store))
+    masks = prefetch(_masks(source, model, smoothing, pictures, rows, store))
     if "video" in kinds:
         write_overlay(stage.path("video"), source.video, source.start, source.asked_end, masks, tell)
     else:
@@ -210,7 +210,7 @@ def _masks(
 ) -> Iterator[Masked]:
     """The moments' masks; each is saved and described on the way."""
     view = model.view(source)
-    for index, moment in enumerate(ahead(model.scored(source, smoothing))):
+    for index, moment in enumerate(prefetch(model.scored(source, smoothing))):
         mask = view.enlarge(moment.score) >= model.threshold
         name = image_name(index, moment.time)
         if pictures is not None:

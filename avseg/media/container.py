@@ -68,9 +68,9 @@ def warn(path: Path, text: str) -> None:
 
 @contextmanager
 def noted(notes: list[str]) -> Iterator[None]:
-    """Add what is found wrong with files to ``notes``, once, instead of warning; also in `avseg.ahead` within.
+    """Add what is found wrong with files to ``notes``, once, instead of warning; also in `avseg.prefetch` within.
 
-    Not for a generator that isn't walked through by `avseg.ahead`: it would hold for its consumer as well.
+    Not for a generator that isn't walked through by `avseg.prefetch`: it would hold for its consumer as well.
     """
     before = _notes.set(notes)
     try:

@@ -37,7 +37,7 @@ class Run:
         name: Its folder below ``runs/``: what it is in words, and a digest of all that decides its result.
         config: With ``run.out``, ``data.root`` and the rest filled in.
         source: The data.
-        seed: Of initial weights, order and perturbation; also which nest of label subsets.
+        seed: Of initial weights, order and perturbation; also of label subsets.
         encoder: The image encoder.
         start: The run whose weights this one starts from; None: none.
     """

@@ -42,7 +42,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("page"), "--max-seconds", "60", "--max-megabytes", "1") as page:
         yield page
         assert page.strangers() == ""
@@ -61,8 +61,8 @@ def chromium() -> Iterator[Any]:
 class Person:
     """Somebody with a browser of their own."""
 
-    def __init__(self, chromium: Any, house: Served, **more: Any) -> None:
-        self.house = house
+    def __init__(self, chromium: Any, site: Served, **more: Any) -> None:
+        self.site = site
         self.asked: list[str] = []
         self.complaints: list[str] = []
         self.context = chromium.new_context(viewport={"width": 1280, "height": 900}, **more)
@@ -71,7 +71,7 @@ class Person:
         self.page.set_default_timeout(WAIT)
         self.page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.goto(house.address)
+        self.page.goto(site.address)
         self.page.wait_for_selector("#go")
 
     def give(self, video: Path) -> None:
@@ -135,16 +135,16 @@ class Person:
     def leave(self) -> None:
         self.context.close()
         hosts = {re.sub(r"^blob:", "", url).split("/")[2] for url in self.asked if not url.startswith("data:")}
-        assert hosts == {self.house.address.split("/")[2]}
+        assert hosts == {self.site.address.split("/")[2]}
 
 
 @pytest.fixture
-def invite(chromium: Any, house: Served, went_wrong: Callable[[], bool], tmp_path: Path) -> Iterator[Any]:
+def invite(chromium: Any, site: Served, went_wrong: Callable[[], bool], tmp_path: Path) -> Iterator[Any]:
     """A function that brings another person to the page. When the test has failed, it is pictured how they left it."""
     people: list[Person] = []
 
     def bring(**more: Any) -> Person:
-        people.append(Person(chromium, house, **more))
+        people.append(Person(chromium, site, **more))
         return people[-1]
 
     yield bring
@@ -267,7 +267,7 @@ def test_a_broken_file_gets_the_terminals_sentence(
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:3000])
     (tmp_path / "letter.mp4").write_text("Dear reader, this is no video.\n" * 40)
     write_bars(tmp_path / "mute.mp4", sound=False)
-    model = person.house.folder / "runs" / "light"
+    model = person.site.folder / "runs" / "light"
     for name in ("cut.mp4", "letter.mp4", "mute.mp4"):
         path = tmp_path / name
         assert main(["segment", str(path), "--checkpoint", str(model), "--out", str(tmp_path / "out")]) == 1
@@ -308,7 +308,7 @@ def test_a_folder_is_typed_and_a_wrong_one_told(person: Person, tmp_path: Path) 
     person.page.keyboard.press("Enter")
     person.go()
     assert person.error().startswith("no/such/folder does not exist")
-    person.page.fill("#model input", str(person.house.folder / "runs" / "sound"))
+    person.page.fill("#model input", str(person.site.folder / "runs" / "sound"))
     person.page.keyboard.press("Enter")
     person.go()
     person.page.wait_for_selector("#take-coco:not([disabled])")
@@ -362,11 +362,11 @@ def test_two_people_at_once_get_their_own(invite: Any, tmp_path: Path) -> None:
         assert somebody.complaints == []
 
 
-def test_somebody_who_leaves_keeps_nobody_waiting(chromium: Any, house: Served, person: Person, tmp_path: Path) -> None:
+def test_somebody_who_leaves_keeps_nobody_waiting(chromium: Any, site: Served, person: Person, tmp_path: Path) -> None:
     write_bars(tmp_path / "long.mp4", seconds=59)
     write_bars(tmp_path / "bars.mp4")
     for moment in ("#stop:not([disabled])", "#found .avseg-thumbs"):  # while the model runs, while files are written
-        other = Person(chromium, house)
+        other = Person(chromium, site)
         other.give(tmp_path / "long.mp4")
         other.go()
         other.page.wait_for_selector(moment)

@@ -146,14 +146,14 @@ def test_the_first_moment_comes_before_the_video_is_decoded(
     # Nothing limits the thread but that few moments may wait: one pass of the model and as many again.
     assert len(given) < 2 * 4 * running._MOMENTS["cpu"] < 200
     stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "avseg-ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "avseg-prefetch"]
 
 
 def test_a_stream_that_is_left_stops_decoding(light: AVSegmenter, video: Path) -> None:
     for _ in light.stream(video):
         break
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name == "avseg-ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "avseg-prefetch"]
 
 
 @pytest.mark.parametrize("length", [1, 3])

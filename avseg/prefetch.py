@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], waiting: int = 2) -> Iterator[T]:
+def prefetch(items: Iterable[T], waiting: int = 2) -> Iterator[T]:
     """Walk through ``items`` in a thread, in order, with at most ``waiting`` of them made and not yet taken.
 
     Chained, such iterators are stages of a pipeline in bounded memory: decoding, models and encoding let go of
@@ -22,7 +22,7 @@ def ahead(items: Iterable[T], waiting: int = 2) -> Iterator[T]:
         waiting: At least 1.
     """
     lane: _Lane[T] = _Lane(max(1, waiting))
-    thread = Thread(target=copy_context().run, args=(_fill, items, lane), daemon=True, name="avseg-ahead")
+    thread = Thread(target=copy_context().run, args=(_fill, items, lane), daemon=True, name="avseg-prefetch")
     thread.start()
     try:
         yield from lane

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from avseg.ahead import ahead
+from avseg.prefetch import prefetch
 
 
 def running() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "avseg-ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == "avseg-prefetch"]
 
 
 def test_items_come_in_order_from_another_thread() -> None:
@@ -21,8 +21,8 @@ def test_items_come_in_order_from_another_thread() -> None:
             places.add(threading.current_thread().name)
             yield k
 
-    assert list(ahead(k + 1 for k in ahead(items(), 3))) == list(range(1, 101))
-    assert places == {"avseg-ahead"}
+    assert list(prefetch(k + 1 for k in prefetch(items(), 3))) == list(range(1, 101))
+    assert places == {"avseg-prefetch"}
     assert not running()
 
 
@@ -38,7 +38,7 @@ def test_no_more_than_a_few_are_made_and_not_taken(waiting: int) -> None:
                 full.set()
             yield k
 
-    stage = ahead(items(), waiting)
+    stage = prefetch(items(), waiting)
     for taken, k in enumerate(stage, 1):
         if taken == 1:
             full.wait(10)
@@ -52,7 +52,7 @@ def test_what_is_raised_is_raised_where_items_are_taken() -> None:
         yield 1
         raise ZeroDivisionError("of the stage")
 
-    stage = ahead(ahead(items()))
+    stage = prefetch(prefetch(items()))
     assert next(stage) == 1
     with pytest.raises(ZeroDivisionError, match="of the stage"):
         next(stage)
@@ -69,7 +69,7 @@ def test_leaving_early_closes_the_stages_in_their_own_threads(leave: str) -> Non
         finally:
             closed.append(threading.current_thread().name)
 
-    stage = ahead(ahead(items()))
+    stage = prefetch(prefetch(items()))
     assert next(stage) == 0
     if leave == "close":
         stage.close()  # type: ignore[attr-defined]
@@ -79,10 +79,10 @@ def test_leaving_early_closes_the_stages_in_their_own_threads(leave: str) -> Non
     else:
         del stage
         gc.collect()
-    assert closed == ["avseg-ahead"]
+    assert closed == ["avseg-prefetch"]
     assert not running()
 
 
 def test_lists_are_walked_through_too() -> None:
-    assert list(ahead([3, 1, 2])) == [3, 1, 2]
-    assert list(ahead([])) == []
+    assert list(prefetch([3, 1, 2])) == [3, 1, 2]
+    assert list(prefetch([])) == []
