@@ -284,8 +284,7 @@ def test_a_faulty_file_is_named_by_check_train_and_evaluate(
         ("test", ["evaluate", model, "--data.root", root, "--data.workers", 0, "--json", tmp_path / "scores.json"]),
     ):
         video = next(video for video in videos if video[0].split == split)
-        arguments = (video, 1) if kind in ("mask", "frame") else (video,)
-        file: Path = getattr(layout, kind)(*arguments)
+        file: Path = video[0].path({"frame": "image"}.get(kind, kind))
         whole = file.read_bytes()
         spoil(file)
 

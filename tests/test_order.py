@@ -157,7 +157,7 @@ def test_others_tell_what_is_wrong_before_their_work(
 
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("mine")
-    for name in ("data.synthetic.write.load_objects", "data.mine.read_folder", "models.convert.read_state",
+    for name in ("synthetic.write.load_objects", "data.mine.read_folder", "models.convert.read_state",
                  "reproduce.table.generated_source", "demo.write_videos", "app.server._house_rules"):  # fmt: skip
         monkeypatch.setattr(f"avseg.{name}", begin)
     assert "file is a file" in says("data", "synth", "file", "--videos", 6)

@@ -118,7 +118,7 @@ def shuffle_flow(clips: Sequence[Clip]) -> list[Clip]:
             lenders[data, videos[one][0].key] = videos[other]
     return [
         tuple(
-            replace(frame, flow_from=replace(lenders[frame.data, frame.key][frame.k - 1], labelled=False))
+            replace(frame, flow_from=replace(lenders[frame.data, frame.key][frame.k - 1], labelled=False, counted=False))
             for frame in clip
         )
         for clip in clips

@@ -50,7 +50,7 @@ def read_row(frame: Frame, inputs: InputConfig, flow: FlowSource, hidden: bool =
     row: dict[str, npt.NDArray] = {"image": np.ascontiguousarray(fit.image(image).transpose(2, 0, 1))}
     if flow != "none":
         row["flow"] = fit.flow(_read_flow(frame, size, inputs, flow)).astype(np.float16)
-    if frame.labelled or hidden:
+    if frame.labelled or (hidden and frame.counted):
         row["mask"] = fit.mask(read_mask(frame.mask if frame.labelled else frame.hidden_mask, size))
     examples = read_log_mel(frame.log_mel)
     # AVSBench repeats the last example where a video's sound has fewer than five.

@@ -125,7 +125,7 @@ def test_scores_equal_the_metrics(frames_per_clip: int) -> None:
     assert scores.miou == pytest.approx(jaccard.compute().item(), abs=1e-6)
     assert scores.f_score == pytest.approx(f_score.compute().item(), abs=1e-6)
     assert [video.silent for video in scores.videos] == [(False, True, False, False, False)] * 4
-    dogs = [video.miou for video in scores.videos if video[0].category == "dog_barking"]
+    dogs = [video.miou for video in scores.videos if video.category == "dog_barking"]
     assert scores.categories["dog_barking"].miou == pytest.approx(sum(dogs) / 2)
     assert scores.categories["dog_barking"].videos == 2
     assert scores.per_video()["dog_barking/-video_0"] == scores.videos[0].miou

@@ -11,7 +11,7 @@ import pytest
 from media_files import MediaMaker
 from toy_models import toy
 
-from avseg.app.session import Visit
+from avseg.app.session import Session
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, segment_video
 from avseg.media.audio import load_audio
@@ -108,10 +108,10 @@ def test_the_shape_of_pixels_is_kept(make: MediaMaker, ears: AVSegmenter, monkey
     monkeypatch.setattr("avseg.render.strip.show_picture", lambda axes, picture: shown.append(picture))
     result.plot(make.folder / "strip.png")
     assert {picture.shape[1] / picture.shape[0] for picture in shown} == {228 / 96}
-    visit = Visit(result, make.folder)
-    visit.show(0)
-    assert visit.picture(0.5).shape == (96, 228, 3)
-    assert visit.thumbnails(0.5)[0][1].shape[:2] == pytest.approx((96, 228), rel=0.6)
+    session = Session(result, make.folder)
+    session.show(0)
+    assert session.picture(0.5).shape == (96, 228, 3)
+    assert session.thumbnails(0.5)[0][1].shape[:2] == pytest.approx((96, 228), rel=0.6)
 
 
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.avi"])

@@ -19,7 +19,7 @@ needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there 
 
 
 def table() -> list[dict[str, str]]:
-    text = resources.files("avseg.data").joinpath("stamps.csv").read_text(encoding="utf-8")
+    text = resources.files("avseg.synthetic").joinpath("stamps.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 

@@ -292,7 +292,7 @@ def test_any_number_of_frames_trains_is_scored_and_segments(root, tmp_path, leng
     scored = evaluate_checkpoint(folder / "best", root, "s4", "val", workers=0, progress=False)
     assert scored.scores[f"T={length}"].miou == pytest.approx(best, abs=1e-5), "validation is at the T of training"
     segmenter = AVSegmenter.from_pretrained(folder, "cpu")
-    video = avsbench(root, "s4").raw_video(read_videos(root, "s4")[0])
+    video = read_videos(root, "s4")[0][0].raw
     assert len(list(segmenter.stream(video, fps=1))) == 5
 
 
@@ -309,7 +309,7 @@ def test_both_subsets_train_together(root, tmp_path):
     # The embeddings of a frozen encoder, of every video of either subset that is trained on or validated.
     encoder = torch.nn.Sequential(torch.nn.Flatten(1), torch.nn.Linear(96 * 64, 128))
     data = _with_embeddings(training_data(config), SimpleNamespace(audio_encoder=encoder))
-    found = {layout.subset: set(embeddings) for layout, embeddings in data.embeddings.items()}
+    found = {found.name: set(embeddings) for found, embeddings in data.embeddings.items()}
     assert found == {
         subset: {video[0].key for video in read_videos(both, subset) if video[0].split != "test"}
         for subset in ("s4", "ms3")
@@ -320,7 +320,7 @@ def test_both_subsets_train_together(root, tmp_path):
 def test_sounds_are_embedded_on_the_run_s_device(root, tmp_path, monkeypatch):
     found = []
 
-    def told(layout, sources, encoder, fingerprint, device, progress):
+    def told(frames, encoder, fingerprint, device, progress):
         found.append((str(device), callable(progress)))
         return {}
 
