@@ -43,7 +43,7 @@ STRATA: dict[str, Callable[[Second], bool]] = {
     "no moving distractor": lambda second: not second.moving_distractor,
     "still source, moving distractor": lambda second: not second.moving_source and second.moving_distractor,
     "seen": lambda second: not second.unseen_picture and not second.unseen_object,
-    "unseen image": lambda second: second.unseen_picture,
+    "unseen picture": lambda second: second.unseen_picture,
     "unseen object": lambda second: second.unseen_object,
 }
 

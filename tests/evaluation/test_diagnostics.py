@@ -64,7 +64,7 @@ def test_strata(tmp_path: Path) -> None:
         "no moving distractor": (3, round((0.8 + 0.6 + 0.5) / 3, 6)),
         "still source, moving distractor": (1, 0.1),
         "seen": (2, 0.45),
-        "unseen image": (1, 0.5),
+        "unseen picture": (1, 0.5),
         "unseen object": (1, 0.6),
     }
     assert strata["still source"]["quality"] is None

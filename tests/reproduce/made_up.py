@@ -8,7 +8,7 @@ from avseg.reproduce.definition import Experiment
 from avseg.reproduce.records import Record
 
 TABLES = ["beyond", "controls", "controls10", "long", *(f"table{n}" for n in range(1, 7))]
-KINDS = ("moving source", "still source", "still source, moving distractor", "seen", "unseen image")
+KINDS = ("moving source", "still source", "still source, moving distractor", "seen", "unseen picture")
 
 
 def record(place: str, seed: int, level: float = 0.5, videos: int = 40, spread: float = 0.1, **given: Any) -> Record:
