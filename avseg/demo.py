@@ -18,7 +18,7 @@ from avseg.reading import read_yaml
 
 if TYPE_CHECKING:
     from avseg.evaluation.scores import Evaluation
-    from avseg.render import Moment
+    from avseg.render import GridRow
     from avseg.synthetic import BenchmarkInfo
 
 BASELINE = ("--model.neighbouring_frames=false", "--ufe.distant_frames=false")
@@ -312,13 +312,13 @@ def report(
     )
 
 
-def _moments(demo: Demo) -> "list[Moment]":
+def _moments(demo: Demo) -> "list[GridRow]":
     """Frame, flow, truth and both predictions of a few test videos' third second."""
     import torch
 
     from avseg.data.loader import evaluation_clips
     from avseg.models import load, normalise
-    from avseg.render import Moment, flow_colours
+    from avseg.render import GridRow, flow_colours
 
     models = {name: load(demo.out / arm) for arm, name in (("baseline", "baseline"), ("ufe", "UFE"))}
     clips = list(evaluation_clips(demo.root, "s4", "test", models["UFE"].config.inputs))
@@ -337,7 +337,7 @@ def _moments(demo: Demo) -> "list[Moment]":
             with torch.no_grad():
                 logits = model.predict(normalise(one, model.config)).logits
             pictures[name] = (logits[0, 0, 0].sigmoid() > model.config.threshold).numpy()
-        rows.append(Moment(pictures, clip.categories[0], float(clip.times[0, 2]), clip.names[0]))
+        rows.append(GridRow(pictures, clip.categories[0], float(clip.times[0, 2]), clip.names[0]))
     return rows
 
 

@@ -277,7 +277,7 @@ def test_a_faulty_file_is_named_by_check_train_and_evaluate(
     fails: Callable[..., str],
     capsys: pytest.CaptureFixture,
 ) -> None:
-    root, layout, videos = data
+    root, _, videos = data
     (tmp_path / "scores.json").write_text("earlier")
     for split, command in (
         ("train", ["train", "--config", tmp_path / "tiny.yaml", "--data.root", root, "--run.out", tmp_path / "run"]),

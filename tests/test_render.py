@@ -12,7 +12,7 @@ from PIL import Image
 from avseg.render import (
     MASK_COLOUR,
     OKABE_ITO,
-    Moment,
+    GridRow,
     filmstrip,
     flow_colours,
     flow_wheel,
@@ -171,8 +171,8 @@ def test_grid_shows_what_it_was_given() -> None:
         "UFE": MASK,
     }
     rows = [
-        Moment(pictures, "playing_violin", 2.9375, "a"),
-        Moment({"frame": FRAME[:, :40], "truth": MASK[:, :40]}, "", 0.9375, "b"),
+        GridRow(pictures, "playing_violin", 2.9375, "a"),
+        GridRow({"frame": FRAME[:, :40], "truth": MASK[:, :40]}, "", 0.9375, "b"),
     ]
     figure = qualitative_grid(rows)
     assert {"frame", "flow", "truth", "baseline", "UFE", "playing\nviolin\n2.9 s", "b\n0.9 s"} <= set(texts(figure))
@@ -191,7 +191,7 @@ def test_grid_shows_what_it_was_given() -> None:
 
 
 def test_grid_columns_are_chosen() -> None:
-    figure = qualitative_grid([Moment({"frame": FRAME, "NF": MASK}, "dog")], columns=("frame", "NF"))
+    figure = qualitative_grid([GridRow({"frame": FRAME, "NF": MASK}, "dog")], columns=("frame", "NF"))
     assert texts(figure) == ["frame", "NF", "dog"]
 
 

@@ -116,13 +116,12 @@ def shuffle_flow(clips: Sequence[Clip]) -> list[Clip]:
         order = np.random.default_rng(0).permutation(len(videos))
         for one, other in zip(order, np.roll(order, 1), strict=True):
             lenders[data, videos[one][0].key] = videos[other]
-    return [
-        tuple(
-            replace(frame, flow_from=replace(lenders[frame.data, frame.key][frame.k - 1], labelled=False, counted=False))
-            for frame in clip
-        )
-        for clip in clips
-    ]
+
+    def lender(frame: Frame) -> Frame:
+        # Its flow alone is wanted: no mask of it, neither a published nor a hidden one.
+        return replace(lenders[frame.data, frame.key][frame.k - 1], labelled=False, counted=False)
+
+    return [tuple(replace(frame, flow_from=lender(frame)) for frame in clip) for clip in clips]
 
 
 def unique_frames(clips: Iterable[Clip]) -> list[Frame]:

@@ -3,20 +3,17 @@
 Colours are those of Okabe and Ito, which people with any common colour vision tell apart.
 """
 
-from avseg.render.colours import MASK_COLOUR, OKABE_ITO, TRUTH_COLOUR, Colour, Mask, Picture
-from avseg.render.flow import flow_colours, flow_wheel
-from avseg.render.grid import Moment, qualitative_grid
-from avseg.render.marks import overlay
-from avseg.render.strip import filmstrip, strip_moments
-from avseg.render.timelines import timeline
+from avseg.render.figures import MASK_COLOUR, OKABE_ITO, TRUTH_COLOUR, Colour, Mask, Picture
+from avseg.render.images import GridRow, flow_colours, flow_wheel, overlay, qualitative_grid
+from avseg.render.strip import filmstrip, strip_moments, timeline
 
 __all__ = [
     "MASK_COLOUR",
     "OKABE_ITO",
     "TRUTH_COLOUR",
     "Colour",
+    "GridRow",
     "Mask",
-    "Moment",
     "Picture",
     "filmstrip",
     "flow_colours",

@@ -1,15 +1,36 @@
-"""What figures share: one without a display, an image in a frame, an axis that shows the time."""
+"""What figures share: colours, a figure without a display, an image in a frame, an axis that shows the time."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from avseg.render.colours import Picture
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Picture = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Colour = tuple[int, int, int]
+
+OKABE_ITO: dict[str, Colour] = {
+    "orange": (230, 159, 0),
+    "sky blue": (86, 180, 233),
+    "bluish green": (0, 158, 115),
+    "yellow": (240, 228, 66),
+    "blue": (0, 114, 178),
+    "vermillion": (213, 94, 0),
+    "reddish purple": (204, 121, 167),
+    "black": (0, 0, 0),
+}
+MASK_COLOUR = OKABE_ITO["sky blue"]  # what makes a sound is more often brown, red or green
+TRUTH_COLOUR = OKABE_ITO["yellow"]
+
+
+def hexadecimal(colour: Colour) -> str:
+    """``(86, 180, 233)`` as ``#56b4e9``, which matplotlib and CSS read."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
 
 _CLOCK = 120.0  # seconds from which an axis counts minutes
 

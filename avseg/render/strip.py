@@ -1,4 +1,4 @@
-"""A video on one time axis: a film strip of what is seen, moves and is marked, above what is heard."""
+"""Film strips, and timelines of loudness and sounding area."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from avseg.render.colours import MASK_COLOUR, OKABE_ITO, TRUTH_COLOUR, Picture, hexadecimal
-from avseg.render.figures import blank_figure, grey, show_picture, show_time
-from avseg.render.flow import flow_bound, flow_colours, flow_wheel
-from avseg.render.marks import enlarged
+from avseg.render.figures import (
+    MASK_COLOUR,
+    OKABE_ITO,
+    TRUTH_COLOUR,
+    Picture,
+    blank_figure,
+    grey,
+    hexadecimal,
+    show_picture,
+    show_time,
+)
+from avseg.render.images import enlarged, flow_bound, flow_colours, flow_wheel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST = 10
@@ -219,3 +228,88 @@ def _sound(figure: "Figure", axis: _Axis, found: npt.NDArray, level: npt.NDArray
         box = axes.get_position()
         figure.text((_SIDE - 0.1) / axis.width, box.y0 + box.height / 2, label, ha="right", va="center", fontsize=9)
         axes.spines[["top", hidden]].set_visible(False)
+
+
+QUIET = -70.0
+"""Decibels below which sound is drawn as none."""
+
+PER_INCH = 40
+"""Steps that can still be told apart."""
+
+
+def timeline(
+    times: Sequence[float] | npt.NDArray[np.floating],
+    loudness: Sequence[float] | npt.NDArray[np.floating],
+    shares: Sequence[float] | npt.NDArray[np.floating],
+    now: float | None = None,
+    width: float = 9.0,
+    ink: str = "#1f2328",
+    paper: str = "white",
+) -> "Figure":
+    """Loudness above sounding area, so that silence and what is marked in it can be seen together.
+
+    A moment holds until the next one, as in the overlay video. Where there are more moments than steps that can be told
+    apart, neighbours are averaged.
+
+    Args:
+        times: Seconds of the moments, rising.
+        loudness: Of each moment, in decibels relative to full scale; less than −70 is drawn as silence.
+        shares: Share of the image that sounds in each, in [0, 1].
+        now: A moment to point at, in seconds.
+        width: Of the figure, in inches.
+        ink: Colour of axes and text.
+        paper: Colour behind them, or ``none``.
+
+    Raises:
+        ValueError: no moments, or other numbers of loudnesses or shares than of times.
+    """
+    if not len(times) or not len(times) == len(loudness) == len(shares):
+        raise ValueError(
+            f"A timeline needs as many loudnesses ({len(loudness)}) and shares ({len(shares)}) as times ({len(times)})."
+        )
+    height, left, right, panel = 2.7, 0.5, 0.15, 0.75
+    figure = blank_figure(width, height, paper)
+    at = np.asarray(times, float)
+    edges = np.append(at, at[-1] + (float(np.median(np.diff(at))) if len(at) > 1 else 1.0))
+    area = 100 * np.asarray(shares, float)
+    rows: tuple[tuple[str, np.ndarray, float, float, str, float], ...] = (
+        ("loudness (dB)", np.maximum(np.asarray(loudness, float), QUIET), QUIET, 0.0, "blue", 1.65),
+        ("sounding area (% of the image)", area, 0.0, max(5.0, 1.1 * float(area.max())), "sky blue", 0.5),
+    )
+    for title, values, low, high, colour, bottom in rows:
+        box = (left / width, bottom / height, (width - left - right) / width, panel / height)
+        axes = figure.add_axes(box, facecolor="none")
+        _steps(axes, *_merged(edges, values, round(PER_INCH * width)), low, hexadecimal(OKABE_ITO[colour]))
+        axes.set_ylim(low, high)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_title(title, loc="left", fontsize=9, color=ink, pad=4)
+        axes.tick_params(labelsize=8, colors=ink)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(ink)
+        axes.locator_params(axis="y", nbins=3)
+        if now is not None:
+            _point(axes, at, values, now)
+    upper, lower = figure.axes
+    upper.set_xticks([])
+    show_time(figure, lower, edges[0], edges[-1])
+    lower.xaxis.label.set_color(ink)
+    return figure
+
+
+def _merged(edges: np.ndarray, values: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours averaged where there are more than ``most`` values, which would run into each other."""
+    size = -(-len(values) // most)
+    starts = np.arange(0, len(values), size)
+    means = np.add.reduceat(values, starts) / np.diff([*starts, len(values)])
+    return np.append(edges[starts], edges[-1]), means
+
+
+def _steps(axes: "Axes", edges: np.ndarray, values: np.ndarray, low: float, tone: str) -> None:
+    axes.stairs(values, edges, baseline=low, fill=True, color=tone, alpha=0.35, linewidth=0)
+    axes.stairs(values, edges, baseline=None, color=tone, linewidth=1.2)
+
+
+def _point(axes: "Axes", at: np.ndarray, values: np.ndarray, now: float) -> None:
+    tone = hexadecimal(OKABE_ITO["vermillion"])
+    axes.axvline(now, color=tone, linewidth=1.4)
+    axes.plot([now], [values[np.abs(at - now).argmin()]], "o", color=tone, markersize=4.5, clip_on=False)

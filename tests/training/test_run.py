@@ -17,7 +17,6 @@ from helpers import make_avsbench, read_videos
 from small_run import small_config
 
 from avseg.config import OptimConfig, UFEConfig, WeightsConfig
-from avseg.data.avsbench import avsbench
 from avseg.data.loader import training_data
 from avseg.errors import AvsegError
 from avseg.evaluation.evaluate import evaluate_checkpoint
