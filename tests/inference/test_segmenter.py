@@ -17,7 +17,7 @@ from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter
 from avseg.inference import segmenter as running
 from avseg.media.flow import neighbour_flow
-from avseg.media.frames import Picture
+from avseg.media.frames import DecodedFrame
 from avseg.media.video import iter_frames, read_frames, read_pairs
 from avseg.media.writer import write_video
 from avseg.models import Inputs, Prediction
@@ -134,13 +134,13 @@ def test_the_first_moment_comes_before_the_video_is_decoded(
 ) -> None:
     write_mp4(tmp_path / "long.mp4", seconds=40, size=(64, 64), fps=25)
     given: list[np.ndarray] = []
-    real = Picture.rgb
+    real = DecodedFrame.rgb
 
-    def rgb(picture: Picture) -> np.ndarray:
+    def rgb(picture: DecodedFrame) -> np.ndarray:
         given.append(real(picture))
         return given[-1]
 
-    monkeypatch.setattr(Picture, "rgb", rgb)
+    monkeypatch.setattr(DecodedFrame, "rgb", rgb)
     stream = light.stream(tmp_path / "long.mp4", fps=5)
     next(stream)
     # Nothing limits the thread but that few moments may wait: one pass of the model and as many again.
