@@ -16,7 +16,7 @@ from avseg.evaluation.curves import curve_panels, forest
 from avseg.evaluation.diagnostics import Second, diagnose
 from avseg.evaluation.report import Arm, Report, compare_arms, verdict, write_report
 from avseg.evaluation.scores import Evaluation, Scores, VideoScore
-from avseg.render import Moment, qualitative_grid
+from avseg.render import GridRow, qualitative_grid
 
 
 def evaluation(gain: float, videos: int = 12, silent: bool = False) -> Evaluation:
@@ -45,7 +45,7 @@ def report() -> Report:
     frame = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     mask = frame[..., 0] > 100
     grid = qualitative_grid(
-        [Moment({"frame": frame, "truth": mask, "UFE": mask}, "dog", 0.9375)], ("frame", "truth", "UFE")
+        [GridRow({"frame": frame, "truth": mask, "UFE": mask}, "dog", 0.9375)], ("frame", "truth", "UFE")
     )
     return Report(
         title="A <small> trial & its numbers",
