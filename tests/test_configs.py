@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from avseg.config import Config, load_config
+from avseg.cli import main
+from avseg.config import Config, find_config, load_config
 from avseg.errors import AvsegError
 from avseg.models import AVSModel, build
 from avseg.models.motion import MotionBranch
@@ -77,3 +78,23 @@ def test_all_rows_are_there() -> None:
 def test_an_option_that_no_configuration_has_is_named_and_none_is_guessed(option: str) -> None:
     with pytest.raises(AvsegError, match=f"^{re.escape(option)} names no field of a configuration"):
         load_config(FILES["demo"], option)
+
+
+def test_a_configuration_is_found_by_its_name_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "demo.yaml", "configs/demo.yaml"):
+        assert find_config(name) == FILES["demo"]
+        assert load_config(name).to_dict() == load_config(FILES["demo"]).to_dict()
+    for name in ("nothing", "elsewhere/demo.yaml", str(tmp_path / "demo.yaml")):
+        assert find_config(name) == Path(name)
+    (tmp_path / "demo.yaml").write_text("optim: {epochs: 7}")
+    assert load_config("demo.yaml").optim.epochs == 7, "a file of that name comes first"
+
+
+@pytest.mark.parametrize("form", [["--config", "demo"], ["--config=configs/demo.yaml"]])
+def test_the_command_takes_the_name_of_a_configuration(
+    form: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *form, "--print_config"]) == 0
+    assert f"epochs: {load_config(FILES['demo']).optim.epochs}\n" in capsys.readouterr().out
