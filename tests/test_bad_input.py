@@ -98,7 +98,7 @@ VIDEOS: dict[Callable[[Path], None], str] = {
     truncated: "is cut off or damaged (its index is missing): copy or download it again",
     truncated_with_its_index_first: "is cut off after 1.",
     silent: "has no audio track: give a video with sound",
-    sound_alone: "has no image track: name a video",
+    sound_alone: "has no video track: name a video",
     folder: "is a folder without videos: name a video, a folder of videos, or a folder of numbered images",
     playlist: "isn't a video",
     lambda path: None: "doesn't exist: check the path",

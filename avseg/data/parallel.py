@@ -66,9 +66,15 @@ def run_all(
     if method == "forkserver":
         context.set_forkserver_preload([function.__module__])
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    ended = AvsegError(
+        "A worker process was ended from outside (perhaps for want of memory): run again, with fewer --workers."
+    )
     try:
         with _one_thread_each():
-            futures = {executor.submit(function, job): place for place, job in enumerate(jobs)}
+            try:
+                futures = {executor.submit(function, job): place for place, job in enumerate(jobs)}
+            except OSError:  # a first worker ended while the next one was started
+                raise BrokenProcessPool from None
         found: dict[int, R] = {}
         for future in as_completed(futures):
             found[futures[future]] = future.result()
@@ -76,9 +82,7 @@ def run_all(
                 progress(len(found), len(jobs))
     except BrokenProcessPool:
         executor.shutdown(wait=False, cancel_futures=True)
-        raise AvsegError(
-            "A worker process was ended from outside (perhaps for want of memory): run again, with fewer --workers."
-        ) from None
+        raise ended from None
     except BaseException:
         executor.shutdown(wait=True, cancel_futures=True)
         raise

@@ -141,7 +141,7 @@ def read_flow_png(path: str | Path, size: tuple[int, int] | None = None) -> np.n
     """
     image = _read_png(path, size)
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
-        raise AvsegError(f"{path} isn't a flow frame (a 16-bit PNG of three channels): make the flow again.")
+        raise AvsegError(f"{path} isn't a flow image (a 16-bit PNG of three channels): make the flow again.")
     valid = image[..., 0] > 0
     flow = (image[..., :0:-1].astype(np.float32) - 2**15) / 64
     flow[~valid] = 0
@@ -216,7 +216,7 @@ def read_published(x_path: str | Path, y_path: str | Path, size: tuple[int, int]
     for path in (x_path, y_path):
         image = _read_png(path, size)
         if image.dtype != np.uint8:
-            raise AvsegError(f"{path} isn't an 8-bit grey frame of published flow: check which tree it is from.")
+            raise AvsegError(f"{path} isn't an 8-bit grey image of published flow: check which tree it is from.")
         if image.ndim == 3:
             image = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY) if image.shape[2] >= 3 else image[..., 0]
         channels.append(image)

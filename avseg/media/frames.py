@@ -1,4 +1,4 @@
-"""The image track of a file: decoding from any timestamp on, one frame after the other, as it is displayed."""
+"""The video track of a file: decoding from any timestamp on, one frame after the other, as it is displayed."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_damaged_packets_are_skipped_with_a_warning(make: MediaMaker) -> None:
             data[begin : begin + 8] = b"\0" * 8
     path.write_bytes(bytes(data))
 
-    with pytest.warns(MediaWarning, match=r"clip\.mkv.*damaged packets of its sound"):
+    with pytest.warns(MediaWarning, match=r"clip\.mkv.*damaged packets of its audio track"):
         sound = load_audio(path)
     assert click_times(sound) == pytest.approx([0.5, 1.5, 2.5], abs=0.002)
 
