@@ -29,3 +29,12 @@ def test_workers_have_one_thread_each() -> None:
     results = run_all(os.getenv, ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], 2)
     assert results == ["1", "1"]
     assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_a_worker_that_ends_while_others_start_is_the_same_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object) -> None:
+        raise OSError("handle is closed")
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", closed)
+    with pytest.raises(AvsegError, match="ended from outside"):
+        run_all(abs, [1, 2], 2)
