@@ -194,7 +194,10 @@ def _create(folder: Path, prefix: str, suffix: str | None) -> tuple[Path, int | 
     while True:
         if suffix is None:
             path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-            handle = None if fcntl is None else os.open(path, os.O_RDONLY)
+            try:
+                handle = None if fcntl is None else os.open(path, os.O_RDONLY)
+            except FileNotFoundError:  # somebody cleared up before it could be locked
+                continue
         else:
             handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
             path = Path(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avseg.errors import AvsegError
-from avseg.files import check_file, whole_file
+from avseg.files import check_file, whole_file, whole_folder
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
@@ -45,6 +45,25 @@ def test_threads_leave_the_process_s_permissions_alone(tmp_path: Path, monkeypat
         now = real(before)
     assert now == 0o027
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_a_folder_cleared_away_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may clear the folder up between the moment it is made and the moment it is locked."""
+    opened, cleared = os.open, []
+
+    def after_somebody_cleared_up(path: str | Path, *rest: int) -> int:
+        if not cleared:
+            cleared.append(path)
+            os.rmdir(path)
+        return opened(path, *rest)
+
+    monkeypatch.setattr(os, "open", after_somebody_cleared_up)
+    with whole_folder(tmp_path / "set") as temporary:
+        (temporary / "a.txt").write_text("a")
+    assert cleared
+    assert [path.name for path in tmp_path.rglob("*")] == ["set", "a.txt"]
 
 
 def test_a_name_that_no_file_can_have_is_told_beforehand(tmp_path: Path) -> None:

@@ -135,10 +135,10 @@ def test_what_is_old_is_deleted(tmp_path: Path) -> None:
 
 def test_gradio_deletes_after_an_hour_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-    from avseg.app.page import House, page
+    from avseg.app.page import Site, page
     from avseg.app.session import Limits
 
-    blocks = page(House([], Models("cpu"), tmp_path, Limits(), typed=True))
+    blocks = page(Site([], Models("cpu"), tmp_path, Limits(), typed=True))
     assert blocks.delete_cache == (600, 3600)
     assert not blocks.analytics_enabled
     assert Options().host == "127.0.0.1"
