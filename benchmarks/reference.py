@@ -64,7 +64,7 @@ def _take_over(reference: AVSModel, model: AVSModel) -> None:
         reference.audio_encoder = PlainVGGish(source.audio_encoder)  # type: ignore[assignment]
     reference.motion = None
     if source.motion is not None:
-        reference.motion = PlainMotion(source.motion, source.config.flow_fusion)
+        reference.motion = PlainMotion(source.motion, source.config.flow_fusion)  # type: ignore[assignment]
 
 
 def _forward(model: AVSModel, frames: Tensor, audio: Tensor, flow: Tensor | None) -> Prediction:
@@ -72,7 +72,7 @@ def _forward(model: AVSModel, frames: Tensor, audio: Tensor, flow: Tensor | None
     if model.motion is not None:
         assert flow is not None
         maps = model.motion(maps, flow.flatten(0, 1))
-    return model.decode(maps, audio)
+    return model.decode(maps, audio, frames.flatten(0, 1))
 
 
 class PlainTPAVIBlock(Plain):
@@ -179,7 +179,7 @@ class PlainTPAVI(TPAVI):
         """See `AVSModel.pyramid`."""
         return [project(item) for project, item in zip(self.project, self.image_encoder(frames), strict=True)]
 
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
         """See `AVSModel.decode`."""
         clips = audio.shape[:2]
         maps, matched, sounds = [], [], []
@@ -222,7 +222,7 @@ class PlainAVSegFormer(AVSegFormer):
             maps.append(item)
         return maps
 
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
         """See `AVSModel.decode`."""
         finest, *coarser = pyramid
         sound = self.audio_projection(audio.flatten(0, 1)).unsqueeze(1)

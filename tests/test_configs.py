@@ -70,7 +70,7 @@ def test_a_row_is_what_its_name_says(name: str) -> None:
 
 
 def test_all_rows_are_there() -> None:
-    assert len(ROWS) == 16
+    assert len(ROWS) == 24
     assert "demo" in FILES
 
 

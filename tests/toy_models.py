@@ -16,7 +16,7 @@ class Toy(AVSModel):
     def pyramid(self, frames: Tensor) -> list[Tensor]:
         return [frames]
 
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
         raise NotImplementedError
 
     def embed_audio(self, log_mel: Tensor) -> Tensor:

@@ -197,7 +197,7 @@ class AVSegFormer(AVSModel):
         """See `AVSModel.pyramid`."""
         return [project(item) for project, item in zip(self.project, self.image_encoder(frames), strict=True)]
 
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
         """See `AVSModel.decode`."""
         finest, *coarser = pyramid
         sound = self.audio_projection(audio.flatten(0, 1)).unsqueeze(1)

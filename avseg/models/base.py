@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from avseg.data.clip import Batch
 from avseg.errors import AvsegError
 from avseg.files import whole_file, write_json
 from avseg.settings import check_settings
+
+if TYPE_CHECKING:
+    from avseg.models.motion import MotionBranch
 
 FORMAT_VERSION = 1
 
@@ -131,15 +134,21 @@ class AVSModel(nn.Module, ABC):
             self.options = options_from(self.config, self.options_class)
         self.image_encoder = build_image_encoder(self.config, weights)
         self.audio_encoder: AudioEncoder = build_audio_encoder(self.config, weights)
-        self.motion: nn.Module | None = None
+        self.motion: MotionBranch | None = None
 
     @abstractmethod
     def pyramid(self, frames: Tensor) -> list[Tensor]:
         """Frames ``(N, 3, H, W)`` -> four maps ``(N, width, H/s, W/s)``, s = 4, 8, 16, 32."""
 
     @abstractmethod
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
-        """Fuse the pyramid of ``B·T`` frames with audio ``(B, T, 128)`` and decode masks (Φ_fuse, Φ_dec of Eq. 1)."""
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
+        """Fuse image and sound, and decode masks (Φ_fuse, Φ_dec of Eq. 1).
+
+        Args:
+            pyramid: What `pyramid` gave for ``B·T`` frames, after the flow branch where there is one.
+            audio: ``(B, T, 128)``.
+            frames: ``(B·T, 3, H, W)``, normalised, for models that look at pixels once more.
+        """
 
     @abstractmethod
     def loss(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
@@ -173,10 +182,16 @@ class AVSModel(nn.Module, ABC):
         """
         maps = self.pyramid(frames.flatten(0, 1))
         if self.motion is not None:
-            if flow is None:
-                raise ValueError("This model was built with neighbouring frames: it needs flow (B, T, 2, H, W).")
-            maps = self.motion(maps, flow.flatten(0, 1))
-        return self.decode(maps, audio)
+            maps = self.motion.add(maps, self.motion_features(maps, flow))
+        return self.decode(maps, audio, frames.flatten(0, 1))
+
+    def motion_features(self, pyramid: list[Tensor], flow: Tensor | None) -> list[Tensor]:
+        """What the flow branch adds to ``pyramid``, of flow ``(B, T, 2, H, W)``; ValueError where there is none."""
+        assert self.motion is not None
+        if flow is None:
+            raise ValueError("This model was built with neighbouring frames: it needs flow (B, T, 2, H, W).")
+        sizes = [(item.shape[-2], item.shape[-1]) for item in pyramid]
+        return self.motion.features(flow.flatten(0, 1), sizes)
 
     def predict(self, inputs: Inputs) -> Prediction:
         """`forward` on what `normalise` gives, embedding the sound unless it already is."""

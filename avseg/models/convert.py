@@ -14,6 +14,7 @@ from avseg.models.base import FORMAT_VERSION, build
 from avseg.models.published import (
     Kind,
     published_avsegformer,
+    published_ecmvae,
     published_encoder,
     published_tpavi,
     published_vggish,
@@ -44,15 +45,15 @@ class Converted:
 def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None, overwrite: bool = False) -> Converted:
     """Write a checkpoint that its authors published as a folder of avseg's. Nothing in the file is executed.
 
-    A TPAVI or AVSegFormer becomes a model for `avseg.models.load`, which predicts what its authors' code does. An
-    encoder alone becomes a folder whose path ``weights.image`` (ResNet-50, PVT-v2-b5), ``weights.audio`` (VGGish) or
+    A TPAVI, AVSegFormer or ECMVAE becomes a model for `avseg.models.load`, which predicts what its authors' code does.
+    An encoder alone becomes a folder whose path ``weights.image`` (ResNet-50, PVT-v2-b5), ``weights.audio`` (VGGish) or
     ``weights.flow`` (ResNet-18) takes.
 
     Args:
         file: What ``torch.save`` wrote, or ``.safetensors``; see `avseg.models.weights.read_state`.
         out: The folder to write.
-        vggish: VGGish's weights, a file as published or a folder that this function wrote: TPAVI's checkpoints hold no
-            audio encoder.
+        vggish: VGGish's weights, a file as published or a folder that this function wrote: those of TPAVI and ECMVAE
+            hold no audio encoder.
         overwrite: Replace a converted model that stands at ``out``. A folder with anything else in it is never
             replaced.
 
@@ -68,16 +69,17 @@ def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None,
             raise AvsegError(f"{given} does not exist: give the path of a weights file.")
     state = read_state(file)
     kind = recognise(state, file)
-    if kind not in ("tpavi", "avsegformer"):
+    if kind not in ("tpavi", "avsegformer", "ecmvae"):
         tensors = published_encoder(state, file, kind)
         with whole_folder(out) as folder:
             save_file(_own(tensors), str(folder / "model.safetensors"), metadata={"format": "pt"})
             write_json(folder / "config.json", {"format_version": FORMAT_VERSION, "encoder": kind})
         return Converted(out, kind, None, _not_used(vggish, f"{file} is an encoder"))
     notes: tuple[str, ...] = ()
-    if kind == "tpavi":
-        config, tensors = published_tpavi(state, file)
-        tensors |= _audio_encoder(file, vggish)
+    if kind in ("tpavi", "ecmvae"):
+        published = published_tpavi if kind == "tpavi" else published_ecmvae
+        config, tensors = published(state, file)
+        tensors |= _audio_encoder(file, {"tpavi": "a TPAVI", "ecmvae": "an ECMVAE"}[kind], vggish)
     else:
         config, tensors = published_avsegformer(state, file)
         notes = _not_used(vggish, f"{file} holds a VGGish of its own")
@@ -101,10 +103,10 @@ def _check_out(out: Path, overwrite: bool) -> None:
         )
 
 
-def _audio_encoder(file: str | Path, vggish: str | Path | None) -> dict[str, Tensor]:
+def _audio_encoder(file: str | Path, kind: str, vggish: str | Path | None) -> dict[str, Tensor]:
     if vggish is None:
         raise AvsegError(
-            f"{file} is a TPAVI, whose checkpoints hold no audio encoder: add --vggish with VGGish's weights "
+            f"{file} is {kind}, whose checkpoints hold no audio encoder: add --vggish with VGGish's weights "
             f"({VGGISH_URL}) or the folder they were converted to."
         )
     state = read_state(vggish)

@@ -106,15 +106,23 @@ class MotionBranch(nn.Module):
         Returns:
             Four maps of the same shapes.
         """
+        return self.add(pyramid, self.features(flow, [(item.shape[-2], item.shape[-1]) for item in pyramid]))
+
+    def features(self, flow: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """``Upsample(Refine(F_f))`` of flow ``(N, 2, H, W)`` for each scale, at ``sizes`` (height, width)."""
         motion = self.encoder(flow)
         if len(motion) == 1:
             motion = motion * 4
-        refined = []
-        for scale, (image, features, refine) in enumerate(zip(pyramid, motion, self.refine, strict=True)):
+        found = []
+        for item, refine, size in zip(motion, self.refine, sizes, strict=True):
             assert isinstance(refine, PyramidConvolution)
-            height, width = image.shape[-2:]
-            refined.append(self._fuse(image, refine.sampled(features, (height, width)), scale))
-        return refined
+            found.append(refine.sampled(item, size))
+        return found
+
+    def add(self, pyramid: list[Tensor], features: list[Tensor]) -> list[Tensor]:
+        """``F_v_i`` and `features` together: several pyramids can share one flow branch."""
+        together = enumerate(zip(pyramid, features, strict=True))
+        return [self._fuse(image, motion, scale) for scale, (image, motion) in together]
 
     def _fuse(self, image: Tensor, motion: Tensor, scale: int) -> Tensor:
         if self.fusion == "gated":

@@ -15,7 +15,7 @@ from avseg.models.encoders import build_image_encoder
 from avseg.models.foreign import Names, Origin, adopt, published_backbone, pvt_authors, torchvision_resnet
 from avseg.models.motion import FlowEncoder, two_channel_stem
 
-Kind = Literal["tpavi", "avsegformer", "vggish", "resnet50", "resnet18", "pvt_v2_b5"]
+Kind = Literal["tpavi", "avsegformer", "ecmvae", "vggish", "resnet50", "resnet18", "pvt_v2_b5"]
 
 
 def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
@@ -34,6 +34,8 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
         return "tpavi"
     if is_avsegformer(state):
         return "avsegformer"
+    if has(r"(mm_vae_model|cvae_model)\."):
+        return "ecmvae"
     if has(r"features\.\d") and has(r"embeddings\.\d"):
         return "vggish"
     if has(r"layer\d\.\d+\.conv\d\."):
@@ -43,7 +45,7 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
     first = ", ".join(list(state)[:3])
     raise AvsegError(
         f"{source} is not a checkpoint that is known here (it begins with {first}): give one of TPAVI, AVSegFormer, "
-        "VGGish, PVT-v2-b5, or torchvision's ResNet-50 or ResNet-18."
+        "ECMVAE, VGGish, PVT-v2-b5, or torchvision's ResNet-50 or ResNet-18."
     )
 
 
@@ -265,5 +267,126 @@ def _avsegformer_names(image_encoder: str) -> Names:
         name = re.sub(r"^motion\.refine\.(\d)\.", lambda found: f"head.conv{int(found[1]) + 1}_flow.", name)
         name = re.sub(r"^mask_head\.conv(\d)\.", lambda found: f"head.mlp.layers.{int(found[1]) - 1}.", name)
         return Origin(name, part, parts)
+
+    return names
+
+
+def published_ecmvae(state: dict[str, Tensor], source: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """ECMVAE as its authors' program saves it, the posterior's weights too, which training goes on with.
+
+    Args:
+        state: In the published names, as `avseg.models.weights.read_state` gives it.
+        source: The file, for messages.
+
+    Returns:
+        The configuration, and all weights but the audio encoder's, which such a file does not hold, in our names.
+
+    Raises:
+        AvsegError: an ablation that is not built here, or tensors that are missing, unexpected or misshapen; the first
+            few are named.
+    """
+    for sign, variant in _OTHER_ECMVAES:
+        if any(re.match(sign, name) for name in state):
+            raise AvsegError(f"{source} is an ECMVAE {variant}, which is not built here: give the model of the paper.")
+    config = _ecmvae_config(state)
+    with torch.device("meta"):
+        model = build(config)
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("audio_encoder.")}
+    config.image_encoder_config = model.config.image_encoder_config
+    unused = ("audio_neck.", *(f"decoder_{path}.fusion_block_1.resConfUnit1." for path in ("prior", "post")))
+    return config, adopt(state, wanted, source, _ecmvae_names(config.image_encoder), unused)
+
+
+_OTHER_ECMVAES = (
+    (r"cvae_model\.", "of images alone"),
+    (r"mm_vae_model\.sc_prior\.", "without factorised latents"),
+    (r"encoder\.patch_embed\.", "with a Swin transformer"),
+    (r"neck_prior\.conv_list\.0\.conv2d_list\.", "with dilated necks"),
+    (r"decoder_prior\.(short_connect|racb_)", "with another decoder"),
+    (r"fusion_modules\.0\.conv1\.", "with another fusion"),
+)
+
+
+def _ecmvae_config(state: dict[str, Tensor]) -> ModelConfig:
+    def shape(name: str, axis: int, default: int) -> int:
+        tensor = state.get(f"mm_vae_model.{name}.weight")
+        return tensor.shape[axis] if tensor is not None and tensor.ndim > axis else default
+
+    return ModelConfig(
+        base="ecmvae",
+        width=128,
+        image_encoder="pvt_v2_b5" if any(name.startswith("encoder.patch_embed1.") for name in state) else "resnet50",
+        audio_encoder="vggish",
+        neighbouring_frames=False,
+        frames_per_clip=5,
+        options={
+            "latent_size": shape("sc1_prior", 0, 16),
+            "mutual_size": shape("ba_lower_bound_mu_prior", 0, 6),
+        },
+        # Five halvings, then 128 channels of all that is left.
+        inputs=InputConfig(
+            image_size=32 * max(round((shape("enc_vs.fc1", 1, 6272) / 128) ** 0.5), 1), front_end="avsbench"
+        ),
+    )
+
+
+_ECMVAE = (
+    (r"\.(own|heard|shared)\.mean\.", r".\1.fc1."),
+    (r"\.(own|heard|shared)\.logvar\.", r".\1.fc2."),
+    (r"\.(own|heard|shared)\.image\.", r".\1.fc_gt_vector."),
+    (r"^prior\.own\.", "mm_vae_model.enc_vs."),
+    (r"^prior\.heard\.", "mm_vae_model.enc_as."),
+    (r"^prior\.shared\.", "mm_vae_model.enc_vac."),
+    (r"^posterior\.own\.", "mm_vae_model.enc_vs_y."),
+    (r"^posterior\.heard\.", "mm_vae_model.enc_as_y."),
+    (r"^posterior\.shared\.", "mm_vae_model.enc_vac_y."),
+    (r"^(prior|posterior)\.codes\.visual\.", r"mm_vae_model.sc1_\1."),
+    (r"^(prior|posterior)\.codes\.audible\.", r"mm_vae_model.sc2_\1."),
+    (r"^posterior\.", "post."),  # as every other name says it
+    (r"^(prior|post)\.codes\.mix\.", r"mm_vae_model.noise_model_\1.noise_conv."),
+    (r"^(prior|post)\.codes\.mutual_mean\.", r"mm_vae_model.ba_lower_bound_mu_\1."),
+    (r"^(prior|post)\.codes\.mutual_logvar\.", r"mm_vae_model.ba_lower_bound_logvar_\1."),
+    (r"^(prior|post)\.codes\.mutual_sound\.", r"mm_vae_model.ba_lower_bound_sc_a_\1."),
+    (r"^(prior|post)\.(neck|decoder)\.", r"\2_\1."),
+    (r"^fusion\.", "fusion_modules."),
+    (r"\.out\.", ".W_z.0."),
+    (r"\.out_norm\.", ".W_z.1."),
+    (r"^(fusion_modules\.\d)\.norm\.", r"\1.norm_layer."),
+    (r"\.(conv|norm)([12])\.(weight|bias|running_mean|running_var|num_batches_tracked)$", r".ConvBNReLU\2.\1.\3"),
+    (r"^(decoder_\w+)\.ConvBNReLU1\.conv\.", r"\1.head_up_2.output_conv.0."),
+    (r"^(decoder_\w+)\.ConvBNReLU2\.conv\.", r"\1.head_up_2.output_conv.2."),
+    (r"^(decoder_\w+)\.conv3\.", r"\1.head_up_2.output_conv.4."),
+)
+
+
+def _ecmvae_names(image_encoder: str) -> Names:
+    def names(name: str) -> Origin:
+        if name.startswith("image_encoder.backbone."):
+            inner = name.removeprefix("image_encoder.backbone.")
+            origin = (torchvision_resnet if image_encoder == "resnet50" else pvt_authors)(inner)
+            return Origin("encoder." + origin.name, origin.part, origin.parts)
+        for pattern, replacement in _ECMVAE:
+            name = re.sub(pattern, replacement, name)
+        # Three layers to a step of a sequence of ours (convolution, norm, leaky ReLU), two to one of a neck.
+        name = re.sub(
+            r"\.convolutions\.(\d+)\.",
+            lambda found: f".{('layer', 'bn')[int(found[1]) % 3]}{int(found[1]) // 3 + 1}.",
+            name,
+        )
+        name = re.sub(
+            r"^(neck_\w+)\.(\d)\.(\d)\.",
+            lambda found: (
+                f"{found[1]}.conv_list.{found[2]}.reduce.{int(found[3]) // 2}.{('conv', 'norm')[int(found[3]) % 2]}."
+            ),
+            name,
+        )
+        # Theirs count from the coarsest scale.
+        return Origin(
+            re.sub(
+                r"\.(laterals|refine)\.(\d)\.",
+                lambda found: f".fusion_block_{4 - int(found[2])}.resConfUnit{1 if found[1] == 'laterals' else 2}.",
+                name,
+            )
+        )
 
     return names

@@ -168,7 +168,7 @@ class TPAVI(AVSModel):
         """See `AVSModel.pyramid`."""
         return [project(item) for project, item in zip(self.project, self.image_encoder(frames), strict=True)]
 
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
         """See `AVSModel.decode`."""
         clips = audio.shape[:2]
         maps: list[Tensor] = []

@@ -51,7 +51,7 @@ class Bright(AVSModel):
     def pyramid(self, frames: Tensor) -> list[Tensor]:
         return [frames.mean(1, keepdim=True)]
 
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
         assert not self.training
         self.sizes.append((audio.shape[0], audio.shape[1]))
         light = pyramid[0].unflatten(0, audio.shape[:2])

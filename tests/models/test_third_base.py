@@ -35,7 +35,7 @@ class DotProduct(AVSModel):
     def pyramid(self, frames: Tensor) -> list[Tensor]:
         return [project(item) for project, item in zip(self.project, self.image_encoder(frames), strict=True)]
 
-    def decode(self, pyramid: list[Tensor], audio: Tensor) -> Prediction:
+    def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
         maps = [norm(item) for norm, item in zip(self.norms, pyramid, strict=True)]
         size = maps[0].shape[-2:]
         merged = torch.stack([F.interpolate(item, size, mode="bilinear") for item in maps]).sum(0)
