@@ -34,6 +34,8 @@ def configuration(root: Path, out: Path, base: str, teacher: str, student: str, 
     )
     if base == "avsegformer":
         config.model.base, config.model.options = base, FORMER
+    if base == "ecmvae":
+        config.model.base, config.model.options = base, {}
     return config
 
 
