@@ -19,7 +19,7 @@ AUDIO_ENCODERS = {
     "cnn": "a small network over log-mel, trained with the model",
 }
 
-# Where the authors keep what `avseg convert` reads; models are named by hand, on drives and a hub that their pages link.
+# Where the authors keep what `avseg convert` reads, or link the drives that it lies on.
 PUBLISHED = {
     "TPAVI": "https://github.com/OpenNLPLab/AVSBench",
     "AVSegFormer": "https://github.com/vvvb-github/AVSegFormer",
@@ -91,8 +91,8 @@ def convert_parser() -> Parser:
         "PUBLISHED --out DIR [options]",
         "Make a checkpoint that its authors published a model of avseg's: config.json and model.safetensors in DIR, "
         "for segment, evaluate and train. Which model it is (TPAVI, AVSegFormer or ECMVAE, with which encoder, with or "
-        "without UFE) is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become a DIR that the section "
-        "weights of a configuration takes. Nothing in the file is executed.",
+        "without UFE) is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become a DIR that the "
+        "section weights of a configuration takes. Nothing in the file is executed.",
         "avseg convert vggish-10086976.pth --out vggish\n"
         "avseg convert s4_tpavi.pth --vggish vggish --out published\n"
         "avseg segment concert.mp4 --checkpoint published --out segmented",
@@ -103,7 +103,7 @@ def convert_parser() -> Parser:
         "--vggish",
         type=str | None,
         metavar="FILE",
-        help="VGGish's published weights, or the folder they were converted to; checkpoints of TPAVI and ECMVAE need them",
+        help="VGGish's published weights, or the folder they were converted to; a TPAVI or ECMVAE needs them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a converted model that stands there")
     return parser
