@@ -15,7 +15,7 @@ import torch
 
 from avseg.cli import COMMANDS, main
 from avseg.config import Config, InputConfig, ModelConfig, WeightsConfig, load_config
-from avseg.models import avsegformer, base, tpavi
+from avseg.models import base
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = {
@@ -92,7 +92,8 @@ def is_field(dotted: str) -> bool:
     """Whether ``model.inputs.resize`` and the like is a field of a configuration."""
     parts = dotted.split(".")
     if parts[:2] == ["model", "options"]:
-        known = {item.name for kind in (tpavi.Options, avsegformer.Options) for item in fields(kind)}
+        kinds = [base.base_class(name).options_class for name in base.base_models()]
+        known = {item.name for kind in kinds if kind is not None for item in fields(kind)}
         return len(parts) == 2 or (len(parts) == 3 and parts[2] in known)
     value: Any = Config()
     for part in parts:
@@ -203,12 +204,12 @@ def test_the_configurations_are_those_that_the_readme_counts() -> None:
     rows = {
         f"{subset}_{model}_{encoder}_{arm}"
         for subset in ("s4", "ms3")
-        for model in ("tpavi", "avsegformer")
+        for model in ("tpavi", "avsegformer", "ecmvae")
         for encoder in ("resnet50", "pvt_v2_b5")
         for arm in ("baseline", "ufe")
     }
     assert rows <= {path.stem for path in (REPOSITORY / "avseg" / "configs").glob("*.yaml")}
-    assert "{s4, ms3} × {tpavi, avsegformer} × {resnet50, pvt_v2_b5} × {baseline, ufe}" in " ".join(
+    assert "{s4, ms3} × {tpavi, avsegformer, ecmvae} × {resnet50, pvt_v2_b5} × {baseline, ufe}" in " ".join(
         DOCUMENTS["README.md"].split()
     )
 
