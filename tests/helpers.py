@@ -1,6 +1,9 @@
 """A small AVSBench on disk for tests: real mp4 files with an AAC track, masks and CSVs, in the published layout."""
 
+import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -10,6 +13,7 @@ from types import SimpleNamespace
 import av
 import cv2
 import numpy as np
+import pytest
 
 from avseg.config import InputConfig
 from avseg.data.avsbench import (
@@ -178,6 +182,17 @@ def _make_distant(folder: Path, count: int, size: int) -> None:
     for n, frame in enumerate(frames):
         write_mp4(frame.raw, number=n + 3, seconds=3, size=(size, size))
     write_index(data, frames)
+
+
+def ffmpeg(folder: Path, *words: str | Path) -> bytes:
+    """Run FFmpeg's program in a folder and return what it prints; a test that asks for it is skipped where it isn't.
+
+    With ``AVSEG_NEED_FFMPEG=1``, as continuous integration has it, none may be skipped.
+    """
+    if shutil.which("ffmpeg") is None and os.environ.get("AVSEG_NEED_FFMPEG") != "1":
+        pytest.skip("needs the program ffmpeg")
+    command = ["ffmpeg", "-v", "error", "-y", *map(str, words)]
+    return subprocess.run(command, cwd=folder, check=True, timeout=60, stdout=subprocess.PIPE).stdout
 
 
 def hears_ctrl_c() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import hears_ctrl_c, write_mp4
+from helpers import ffmpeg, hears_ctrl_c, write_mp4
 from toy_models import save_tiny
 
 from avseg.cli import main
@@ -244,7 +244,7 @@ def test_the_track_that_is_asked_for_is_heard_and_kept(segment: Callable, tmp_pa
     write_mp4(tmp_path / "plain.mp4", seconds=2)
     words = "-f lavfi -i anullsrc=r=48000:cl=mono:d=2 -map 0:v -map 1:a -map 0:a -c:v copy -c:a aac"
     tracks = [*words.split(), "-disposition:a:0", "0", "-disposition:a:1", "default", "two.mp4"]
-    subprocess.run(["ffmpeg", "-v", "error", "-i", "plain.mp4", *tracks], cwd=tmp_path, check=True, timeout=60)
+    ffmpeg(tmp_path, "-i", "plain.mp4", *tracks)
 
     def loudness(*arguments: str, out: str) -> tuple[float, float]:
         code, _, _ = segment("two.mp4", *arguments, out=out)

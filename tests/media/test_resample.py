@@ -1,11 +1,11 @@
 """Any rate and layout to one: joined pieces are the whole, channels are weighed as FFmpeg weighs them."""
 
-import subprocess
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ffmpeg
 
 from avseg.media.resample import Mixer, resample
 
@@ -56,7 +56,7 @@ def test_channels_weigh_what_they_weigh_in_ffmpeg(tmp_path: Path, layout: str) -
     (tmp_path / "in.f32").write_bytes(np.ascontiguousarray(sound.T).tobytes())
     form = ["-f", "f32le", "-ar", "48000", "-channel_layout", "5.1" if "ch" in layout else layout, "-ac", str(count)]
     mono = ["-ac", "1", "-f", "f32le", "out.f32"]
-    subprocess.run(["ffmpeg", "-v", "error", *form, "-i", "in.f32", *mono], cwd=tmp_path, check=True, timeout=60)
+    ffmpeg(tmp_path, *form, "-i", "in.f32", *mono)
     expected = np.frombuffer((tmp_path / "out.f32").read_bytes(), np.float32)
     if layout == "stereo":  # the mean, as AVSBench's own sounds were made; FFmpeg's floats are 3 dB louder
         expected = expected / np.sqrt(2)

@@ -1,7 +1,6 @@
 """Sound as people have it: gaps, late beginnings, several tracks, odd forms; for the model and for the overlay."""
 
 import itertools
-import subprocess
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers import ffmpeg
 from media_files import MediaMaker, click_times, clicks, numbered_frame
 
 from avseg.errors import AvsegError
@@ -22,10 +22,6 @@ from avseg.media.writer import VideoWriter, write_video
 
 FRAMES = [k / 25 for k in range(100)]
 CLICKS = [0.5, 1.5, 2.5, 3.5]
-
-
-def ffmpeg(folder: Path, *words: str) -> None:
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *words], cwd=folder, check=True, timeout=60)
 
 
 def copy(source: Path, target: Path, moved: Callable[[Fraction], Fraction | None]) -> Path:
@@ -136,12 +132,8 @@ def test_sound_that_is_away_for_long_is_silent_for_as_long(make: MediaMaker, nam
 
 def test_a_file_that_states_no_length_may_begin_its_sound_late(make: MediaMaker) -> None:
     source = make.video("a.mkv", range(710), sound=clicks(1), sound_start=700)
-    piped = subprocess.run(
-        ["ffmpeg", "-v", "error", "-i", str(source), "-c", "copy", "-f", "matroska", "-"],
-        capture_output=True,
-        timeout=60,
-    )
-    (make.folder / "piped.mkv").write_bytes(piped.stdout)
+    piped = ffmpeg(make.folder, "-i", source, "-c", "copy", "-f", "matroska", "-")
+    (make.folder / "piped.mkv").write_bytes(piped)
     assert click_times(load_audio(make.folder / "piped.mkv")) == pytest.approx([700.5], abs=0.003)
 
 

@@ -1,8 +1,6 @@
 """How long frames are shown, from packets: headers lie, frames are held, clocks start anew, tracks compete."""
 
-import shutil
 import struct
-import subprocess
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from helpers import ffmpeg
 from media_files import MediaMaker, click_times, clicks, number_of
 
 from avseg.errors import AvsegError
@@ -120,13 +119,12 @@ def test_a_time_stamp_gone_wrong_is_no_other_recording(make: MediaMaker) -> None
     assert len(timeline(path).stamps) == 49
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_the_default_picture_track_is_taken(make: MediaMaker) -> None:
     make.video("a.mp4", STEADY[:10])
     make.video("b.mp4", STEADY[5:30])
     path = make.folder / "two.mkv"
-    command = "ffmpeg -v error -i a.mp4 -i b.mp4 -map 0 -map 1 -c copy -disposition:0 0 -disposition:1 default two.mkv"
-    subprocess.run(command.split(), cwd=make.folder, check=True)
+    words = "-i a.mp4 -i b.mp4 -map 0 -map 1 -c copy -disposition:0 0 -disposition:1 default two.mkv"
+    ffmpeg(make.folder, *words.split())
     assert len(list(iter_frames(path))) == 25
     assert probe(path).duration == pytest.approx(1, abs=0.05)
 
