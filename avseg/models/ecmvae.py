@@ -180,7 +180,7 @@ class ResidualUnit(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From four fused maps, coarsest first, to one logit for each pixel; sizes double by nearest neighbours."""
+    """From four fused maps, the coarsest first, to one logit for each pixel; sizes double by nearest neighbours."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -182,13 +182,14 @@ def efficientnet_package(name: str) -> Origin:
     return Origin(_substitute(name, _EFFICIENTNET))
 
 
-def published_backbone(name: str, image_encoder: str, resnet: str, pvt: str) -> Origin | None:
+def published_backbone(name: str, image_encoder: str, resnet: str, pvt: str, copies: bool = True) -> Origin | None:
     """Where the published checkpoints keep a tensor of our image encoder; None for any other tensor.
 
     Args:
         name: Of the tensor in our model.
         image_encoder: ``resnet50`` or ``pvt_v2_b5``.
         resnet, pvt: What the authors' names begin with for either encoder.
+        copies: Whether the ResNet has two copies of stages 3 and 4, of which the first is used.
     """
     backbone = "image_encoder.backbone."
     if not name.startswith(backbone):
@@ -197,5 +198,5 @@ def published_backbone(name: str, image_encoder: str, resnet: str, pvt: str) -> 
     if image_encoder == "pvt_v2_b5":
         origin = pvt_authors(name)
         return Origin(pvt + origin.name, origin.part)
-    # The published network has two copies of stages 3 and 4, of which the first is used.
-    return Origin(resnet + re.sub(r"^layer([34])\.", r"layer\1_1.", torchvision_resnet(name).name))
+    name = torchvision_resnet(name).name
+    return Origin(resnet + (re.sub(r"^layer([34])\.", r"layer\1_1.", name) if copies else name))

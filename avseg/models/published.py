@@ -49,6 +49,18 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
     )
 
 
+def _hollow(config: ModelConfig) -> dict[str, Tensor]:
+    """Names and shapes of the model that ``config`` describes, whose image encoder's values are written into it."""
+    with torch.device("meta"):
+        model = build(config)
+    config.image_encoder_config = model.config.image_encoder_config
+    return model.state_dict()
+
+
+def _without_audio_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("audio_encoder.")}
+
+
 def published_tpavi(state: dict[str, Tensor], source: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """TPAVI as its authors or UFE's published it.
 
@@ -63,10 +75,7 @@ def published_tpavi(state: dict[str, Tensor], source: str | Path) -> tuple[Model
         AvsegError: tensors are missing, unexpected or misshapen; the first few are named.
     """
     config = _tpavi_config(state)
-    with torch.device("meta"):
-        model = build(config)
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("audio_encoder.")}
-    config.image_encoder_config = model.config.image_encoder_config
+    wanted = _without_audio_encoder(_hollow(config))
     unused = ["path4.resConfUnit1."]
     if config.image_encoder == "resnet50":
         unused += ["resnet.layer3_2.", "resnet.layer4_2.", "resnet.fc."]
@@ -184,15 +193,13 @@ def published_avsegformer(state: dict[str, Tensor], source: str | Path) -> tuple
         AvsegError: tensors are missing, unexpected or misshapen; the first few are named.
     """
     config = _avsegformer_config(state)
-    with torch.device("meta"):
-        model = build(config)
-    config.image_encoder_config = model.config.image_encoder_config
+    wanted = _hollow(config)
     unused = ["head.fpn.", "head.attn_fc.", *(f"vggish.{name}" for name in VGGISH_UNUSED)]
     if config.image_encoder == "resnet50":
         unused += ["backbone.layer3_2.", "backbone.layer4_2.", "backbone.fc."]
     if config.neighbouring_frames:
         unused += ["head.flownet.fc.", *(f"head.flownet.layer{stage}." for stage in (2, 3, 4))]
-    return config, adopt(state, model.state_dict(), source, _avsegformer_names(config.image_encoder), tuple(unused))
+    return config, adopt(state, wanted, source, _avsegformer_names(config.image_encoder), tuple(unused))
 
 
 def _avsegformer_config(state: dict[str, Tensor]) -> ModelConfig:
@@ -289,10 +296,7 @@ def published_ecmvae(state: dict[str, Tensor], source: str | Path) -> tuple[Mode
         if any(re.match(sign, name) for name in state):
             raise AvsegError(f"{source} is an ECMVAE {variant}, which is not built here: give the model of the paper.")
     config = _ecmvae_config(state)
-    with torch.device("meta"):
-        model = build(config)
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("audio_encoder.")}
-    config.image_encoder_config = model.config.image_encoder_config
+    wanted = _without_audio_encoder(_hollow(config))
     unused = ("audio_neck.", *(f"decoder_{path}.fusion_block_1.resConfUnit1." for path in ("prior", "post")))
     return config, adopt(state, wanted, source, _ecmvae_names(config.image_encoder), unused)
 
@@ -361,10 +365,9 @@ _ECMVAE = (
 
 def _ecmvae_names(image_encoder: str) -> Names:
     def names(name: str) -> Origin:
-        if name.startswith("image_encoder.backbone."):
-            inner = name.removeprefix("image_encoder.backbone.")
-            origin = (torchvision_resnet if image_encoder == "resnet50" else pvt_authors)(inner)
-            return Origin("encoder." + origin.name, origin.part, origin.parts)
+        origin = published_backbone(name, image_encoder, resnet="encoder.", pvt="encoder.", copies=False)
+        if origin is not None:
+            return origin
         for pattern, replacement in _ECMVAE:
             name = re.sub(pattern, replacement, name)
         # Three layers to a step of a sequence of ours (convolution, norm, leaky ReLU), two to one of a neck.
