@@ -30,7 +30,10 @@ class InputConfig:
     """How pixels, motion and sound must look when they reach a model; stored with its weights.
 
     Attributes:
-        image_size: Side of the square image in pixels; a multiple of 32.
+        image_size: Side of the square image in pixels; a multiple of 32. Data are stored and perturbed, and masks come,
+            at this size.
+        model_size: Side to which the model itself enlarges or shrinks images before it looks at them; None is
+            ``image_size``.
         mean: Per-channel mean of RGB in [0, 1], subtracted.
         std: Per-channel standard deviation of RGB in [0, 1], divided by.
         resize: ``stretch`` fills the square as AVSBench does; ``letterbox`` keeps the aspect and pads.
@@ -43,6 +46,7 @@ class InputConfig:
     """
 
     image_size: int = 224
+    model_size: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     resize: Literal["stretch", "letterbox"] = "stretch"
@@ -51,6 +55,11 @@ class InputConfig:
     flow_method: Literal["farneback", "dis"] = "farneback"
     flow_encoding: Literal["pixels", "published"] = "pixels"
     flow_bound: float = 20.0
+
+    @property
+    def seen_size(self) -> int:
+        """Side of the images that the model looks at, in pixels."""
+        return self.model_size or self.image_size
 
 
 @dataclass
@@ -199,6 +208,8 @@ class UFEConfig:
         ema_decay: Decay per step of the ``ema`` teacher.
         confidence: None, or a probability c: a pixel counts in L_unsup by how far the teacher's
             confidence max(p, 1 − p) exceeds c, scaled to [0, 1].
+        frame_confidence: Whether a frame counts in L_unsup by how sure the teacher says to be of it; for base models
+            that say so.
         student: ``separate`` labelled and strong passes, or one ``joint`` batch.
         unsup_loss: ``consistency`` (Eq. 5: cross-entropy with the soft pseudo mask) or ``base`` (the base
             model's own loss).
@@ -215,6 +226,7 @@ class UFEConfig:
     teacher: Literal["shared", "ema"] = "shared"
     ema_decay: float = 0.996
     confidence: float | None = None
+    frame_confidence: bool = False
     student: Literal["separate", "joint"] = "separate"
     unsup_loss: Literal["consistency", "base"] = "consistency"
     unsup_matching: float | None = None

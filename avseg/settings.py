@@ -51,6 +51,7 @@ RANGES: dict[str, Range] = {
     "model.frames_per_clip": Range(1, 100),
     "model.threshold": Range(0, 1, above=True, below=True),
     "model.inputs.image_size": Range(32, 4096, multiple=32),
+    "model.inputs.model_size": Range(32, 4096, multiple=32),
     "model.inputs.mean": _SHARE,
     "model.inputs.std": Range(0.001, 10),
     "model.inputs.flow_bound": Range(0.01, 10_000),

@@ -111,7 +111,7 @@ class _Given(nn.Module):
 
 
 def _flow(device: str, frames: int, training: bool) -> dict[str, Maker]:
-    branch = MotionBranch(ModelConfig(flow_fusion="normalised"), None).to(device)
+    branch = MotionBranch(ModelConfig(flow_fusion="normalised"), [(s, WIDTH) for s in (4, 8, 16, 32)]).to(device)
     reference = PlainMotion(deepcopy(branch), "normalised")
     features = torch.randn(frames, 64, SIDE, SIDE, device=device)
     pyramid = [torch.randn(frames, WIDTH, SIDE >> stage, SIDE >> stage, device=device) for stage in range(4)]

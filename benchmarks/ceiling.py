@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from avseg.config import InputConfig, PerturbConfig, load_config
+from avseg.config import InputConfig, PerturbConfig, UFEConfig, load_config
 from avseg.data.avsbench import avsbench
 from avseg.data.clip import DistantBatch
 from avseg.data.dataset import whole_videos
@@ -56,11 +56,11 @@ def know_the_truth(truth: Truth) -> None:
         known = replace(batch, masks=truth(batch)) if isinstance(batch, DistantBatch) else batch
         return usual(known, perturbs, generator)
 
-    def pseudo_masks(teacher: AVSModel, weak: DistantBatch) -> Tensor:
+    def with_pseudo_masks(teacher: AVSModel, weak: DistantBatch, ufe: UFEConfig) -> DistantBatch:
         assert weak.masks is not None
-        return weak.masks.float()
+        return replace(weak, masks=weak.masks.float())
 
-    consistency.weak_view, consistency.pseudo_masks = weak_view, pseudo_masks  # type: ignore[assignment]
+    consistency.weak_view, consistency.with_pseudo_masks = weak_view, with_pseudo_masks  # type: ignore[assignment]
 
 
 def main() -> None:

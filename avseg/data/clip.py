@@ -99,7 +99,13 @@ class EvaluationBatch(LabelledBatch):
 
 @dataclass(frozen=True)
 class DistantBatch(Batch):
-    """Clips of distant frames: nothing here is labelled, and ``masks`` is None until a teacher fills it."""
+    """Clips of distant frames: nothing here is labelled, and ``masks`` is None until a teacher fills it.
+
+    Attributes:
+        weight: ``(B, T, 1, H, W)`` in [0, 1], how far the teacher's answer counts; None where all counts alike.
+    """
+
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True)

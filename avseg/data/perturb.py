@@ -195,11 +195,11 @@ def draw_boxes(n: int, size: tuple[int, int], config: PerturbConfig, generator: 
 def paste(batch: B, partner: Batch, boxes: Boxes) -> B:
     """The CutMix half of H^s: within its box, a clip takes all of its partner's pixels.
 
-    These are image, flow, ``inside``, ``valid`` and pseudo mask. The sound is left alone; see `mix_log_mel`.
+    These are image, flow, ``inside``, ``valid``, pseudo mask and its weight. The sound is left alone (`mix_log_mel`).
     """
     box = boxes.inside.to(batch.frames.device, non_blocking=True)
-    names = ("frames", "flow", "masks", "inside", "valid")
-    pairs = ((name, getattr(partner, name), getattr(batch, name)) for name in names)
+    names = ("frames", "flow", "masks", "inside", "valid", "weight")
+    pairs = ((name, getattr(partner, name, None), getattr(batch, name, None)) for name in names)
     pasted: dict[str, Any] = {
         name: torch.where(box, theirs, own) for name, theirs, own in pairs if theirs is not None and own is not None
     }
@@ -225,8 +225,8 @@ def roll(batch: B, by: int = 1) -> B:
     order = [(i - by) % len(batch) for i in range(len(batch))]
     rolled = {
         name: value.roll(by, dims=0)
-        for name in ("frames", "flow", "log_mel", "masks", "inside", "valid", "times", "audio")
-        if (value := getattr(batch, name)) is not None
+        for name in ("frames", "flow", "log_mel", "masks", "inside", "valid", "times", "audio", "weight")
+        if (value := getattr(batch, name, None)) is not None
     }
     names = tuple(batch.names[i] for i in order)
     return replace(batch, names=names, categories=tuple(batch.categories[i] for i in order), **rolled)

@@ -215,10 +215,21 @@ def video_logits(model: AVSModel, inputs: Inputs, batch: LabelledBatch, frames_p
         for name, value in vars(inputs).items()
         if value is not None
     }
-    logits = model.predict(replace(inputs, **parts)).logits.unflatten(0, (clips, len(cut)))
+    logits = _in_parts(model, replace(inputs, **parts)).unflatten(0, (clips, len(cut)))
     if not bool(logits.isfinite().all()):
         raise AvsegError(f"The model's answer to {batch.names[0]} is NaN or infinite: train it again, more slowly.")
     return torch.cat([logits[:, i, len(again) :] for i, (_, again) in enumerate(cut)], dim=1)
+
+
+def _in_parts(model: AVSModel, inputs: Inputs) -> Tensor:
+    """The logits of clips, as many at once as the model says that memory allows."""
+    clips, length = inputs.frames.shape[:2]
+    most = max(1, model.timestamps_per_pass(inputs.frames.device) // length)
+    groups = [
+        {name: value[start : start + most] for name, value in vars(inputs).items() if value is not None}
+        for start in range(0, clips, most)
+    ]
+    return torch.cat([model.predict(replace(inputs, **group)).logits for group in groups])
 
 
 def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:

@@ -30,7 +30,6 @@ from avseg.prefetch import prefetch
 FPS = 5.0
 """Moments per second that are looked at unless something else is asked for."""
 
-_MOMENTS = {"cpu": 8, "cuda": 32}  # that pass through the model together
 _FRAME_BYTES = 64 * 2**20  # of full-size frames that wait for one pass of the model
 
 
@@ -235,7 +234,7 @@ class AVSegmenter:
 
     def _moments_at_once(self, frame_bytes: int, length: int) -> int:
         """How many moments pass through the model together: a multiple of T that keeps waiting frames few."""
-        wanted = min(_MOMENTS.get(self.device.type, 8), _FRAME_BYTES // frame_bytes)
+        wanted = min(self.model.timestamps_per_pass(self.device), _FRAME_BYTES // frame_bytes)
         return max(1, wanted // length) * length
 
     def _pass(self, group: list[Glimpse], before: list[Glimpse]) -> list[np.ndarray]:

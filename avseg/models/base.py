@@ -5,7 +5,7 @@ of Eq. 2 between the first and the second, saving and loading) is shared.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avseg.config import InputConfig, ModelConfig, WeightsConfig, model_config_to_dict
@@ -34,12 +35,14 @@ class Prediction:
 
     Attributes:
         logits: ``(B, T, 1, H, W)``, the mask before the sigmoid, at the size of the input frames.
+        confidence: ``(B, T)`` in [0, 1], how sure the model is of each frame's mask; None for a model that doesn't say.
         aux: Whatever the base model's own loss needs besides: tensors, or lists and dicts of tensors, whose first
             dimension is B or B·T.
     """
 
     logits: Tensor
     aux: dict[str, Any] = field(default_factory=dict)
+    confidence: Tensor | None = None
 
     def part(self, start: int, stop: int) -> "Prediction":
         """The prediction for clips ``start`` to ``stop`` of the batch."""
@@ -55,7 +58,7 @@ class Prediction:
                 return type(value)(cut(item) for item in value)
             return value
 
-        return Prediction(self.logits[start:stop], cut(self.aux))
+        return Prediction(self.logits[start:stop], cut(self.aux), cut(self.confidence))
 
 
 @dataclass
@@ -114,7 +117,8 @@ class AVSModel(nn.Module, ABC):
     """Base of every audio-visual segmentation model.
 
     A subclass builds its image path and decoder in ``__init__`` after calling ``super().__init__``, then implements
-    `pyramid`, `decode` and `loss`. Eq. 1 with Eq. 2 in its middle is `forward`.
+    `pyramid`, `decode` and `loss`. Eq. 1 with Eq. 2 in its middle is `compute`. Parameters that need no gradient when
+    the model is built are never trained: they are left out of clipping, and an averaging teacher shares them.
 
     Args:
         config: The architecture. ``config.options`` holds the subclass's own settings.
@@ -124,21 +128,42 @@ class AVSModel(nn.Module, ABC):
     options_class: ClassVar[type[Any] | None] = None
     """A subclass's own settings, a dataclass; they become ``options`` before anything is built."""
 
+    tells_confidence: ClassVar[bool] = False
+    """Whether predictions say how sure the model is of each frame (``Prediction.confidence``)."""
+
     def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
-        from avseg.models.encoders import AudioEncoder, build_audio_encoder, build_image_encoder
+        from avseg.models.encoders import AudioEncoder, build_audio_encoder
 
         super().__init__()
         self.config = deepcopy(config)
         self.config.check()
         if self.options_class is not None:
             self.options = options_from(self.config, self.options_class)
-        self.image_encoder = build_image_encoder(self.config, weights)
+        self.image_encoder = self.build_image_encoder(weights)
         self.audio_encoder: AudioEncoder = build_audio_encoder(self.config, weights)
         self.motion: MotionBranch | None = None
 
+    def build_image_encoder(self, weights: WeightsConfig | None) -> nn.Module:
+        """The image encoder that the configuration names; a model that has one of its own overrides this.
+
+        Raises:
+            AvsegError: see `avseg.models.encoders.build_image_encoder`.
+        """
+        from avseg.models.encoders import build_image_encoder
+
+        return build_image_encoder(self.config, weights)
+
+    def scales(self) -> list[tuple[int, int]]:
+        """Stride and width of each map that `pyramid` gives, from fine to coarse; the flow branch refines these."""
+        return [(stride, self.config.width) for stride in (4, 8, 16, 32)]
+
+    def timestamps_per_pass(self, device: torch.device) -> int:
+        """How many timestamps memory allows to pass together when a video is segmented or evaluated."""
+        return 32 if device.type == "cuda" else 8
+
     @abstractmethod
     def pyramid(self, frames: Tensor) -> list[Tensor]:
-        """Frames ``(N, 3, H, W)`` -> four maps ``(N, width, H/s, W/s)``, s = 4, 8, 16, 32."""
+        """Frames ``(N, 3, H, W)`` -> maps ``(N, width, H/stride, W/stride)``, one for each of `scales`."""
 
     @abstractmethod
     def decode(self, pyramid: list[Tensor], audio: Tensor, frames: Tensor) -> Prediction:
@@ -148,6 +173,9 @@ class AVSModel(nn.Module, ABC):
             pyramid: What `pyramid` gave for ``B·T`` frames, after the flow branch where there is one.
             audio: ``(B, T, 128)``.
             frames: ``(B·T, 3, H, W)``, normalised, for models that look at pixels once more.
+
+        Returns:
+            Logits of any size; `forward` brings them to that of its frames.
         """
 
     @abstractmethod
@@ -164,6 +192,22 @@ class AVSModel(nn.Module, ABC):
         """What ``ufe.unsup_matching`` weighs: how far sound and marked pixels are apart, as a scalar."""
         raise NotImplementedError
 
+    def agreement(
+        self, prediction: Prediction, pseudo: Tensor, valid: Tensor, eq5: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """How far a student's prediction is from its teacher's masks, as named terms that are to be summed.
+
+        Eq. 5 on the final mask unless a base model knows better which of its answers should agree: one with competing
+        queries picks the one that matches ``pseudo``.
+
+        Args:
+            prediction: Of this model.
+            pseudo: ``(B, T, 1, H, W)`` in [0, 1], the teacher's soft masks.
+            valid: ``(B, T, 1, H, W)`` bool.
+            eq5: Logits ``(B, T, 1, H, W)`` -> Eq. 5 against ``pseudo``, weighted as ``ufe`` says.
+        """
+        return {"unsup": eq5(prediction.logits)}
+
     def embed_audio(self, log_mel: Tensor) -> Tensor:
         """Log-mel examples ``(B, T, 1, 96, 64)`` -> embeddings ``(B, T, 128)``."""
         embedding: Tensor = self.audio_encoder(log_mel.flatten(0, 1))
@@ -173,13 +217,20 @@ class AVSModel(nn.Module, ABC):
         """Predict the sounding objects' masks.
 
         Args:
-            frames: ``(B, T, 3, H, W)``, normalised.
+            frames: ``(B, T, 3, H, W)``, normalised; brought to ``inputs.model_size`` before the model looks at them.
             audio: ``(B, T, 128)``.
             flow: ``(B, T, 2, H, W)`` in the model's encoding; needed where the model has the NF branch.
 
         Raises:
             ValueError: the model has the NF branch and no flow was given.
         """
+        side, size = self.config.inputs.model_size, frames.shape[-2:]
+        prediction = self.compute(frames if side is None else _resized(frames, (side, side)), audio, flow)
+        prediction.logits = _resized(prediction.logits, size)
+        return prediction
+
+    def compute(self, frames: Tensor, audio: Tensor, flow: Tensor | None = None) -> Prediction:
+        """Eq. 1 with Eq. 2 in its middle, on frames of the size that the model sees; otherwise as `forward`."""
         maps = self.pyramid(frames.flatten(0, 1))
         if self.motion is not None:
             maps = self.motion.add(maps, self.motion_features(maps, flow))
@@ -230,6 +281,15 @@ class AVSModel(nn.Module, ABC):
             save_file(tensors, str(temporary), metadata={"format": "pt"})
         write_json(folder / "config.json", values)
         return folder
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """``(B, T, C, h, w)`` -> ``(B, T, C, *size)``, bilinear; antialiased where it shrinks."""
+    if x.shape[-2:] == tuple(size):
+        return x
+    shrinks = size[0] < x.shape[-2]
+    planes = F.interpolate(x.flatten(0, 1), tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
+    return planes.unflatten(0, x.shape[:2])
 
 
 M = TypeVar("M", bound=type[AVSModel])
@@ -297,7 +357,7 @@ def build(config: ModelConfig, weights: WeightsConfig | None = None, seed: int |
         if config.neighbouring_frames:
             if seed is not None:
                 torch.manual_seed(seed + 1)
-            model.motion = MotionBranch(model.config, weights)
+            model.motion = MotionBranch(model.config, model.scales(), weights)
     return model
 
 

@@ -212,7 +212,7 @@ class Path(nn.Module):
 
     def __init__(self, config: ModelConfig, options: Options, channels: tuple[int, ...], mask: int):
         super().__init__()
-        size, side = options.latent_size, config.inputs.image_size
+        size, side = options.latent_size, config.inputs.seen_size
         self.neck = Necks(channels, config.width)
         self.own = Latent(size, side, image=3 + mask, sound=False)
         self.heard = Latent(size, side, image=mask)
@@ -251,9 +251,9 @@ class Pass:
 
 @register("ecmvae")
 class ECMVAE(AVSModel):
-    """ECMVAE at any number of frames; the latents' linear layers follow ``inputs.image_size``.
+    """ECMVAE at any number of frames; the latents' linear layers follow the size that the model sees.
 
-    In training, `forward` also makes the maps that the posterior starts from, and ``Prediction.aux`` carries what
+    In training, `compute` also makes the maps that the posterior starts from, and ``Prediction.aux`` carries what
     `loss` needs: the masks are seen there alone.
     """
 
@@ -274,21 +274,16 @@ class ECMVAE(AVSModel):
         maps: list[Tensor] = self.prior.neck(self.image_encoder(frames))
         return maps
 
-    def forward(self, frames: Tensor, audio: Tensor, flow: Tensor | None = None) -> Prediction:
-        """See `AVSModel.forward`; in training both paths share the image encoder and the flow branch."""
+    def compute(self, frames: Tensor, audio: Tensor, flow: Tensor | None = None) -> Prediction:
+        """See `AVSModel.compute`; in training both paths share the image encoder and the flow branch."""
         if not self.training:
-            return super().forward(frames, audio, flow)
+            return super().compute(frames, audio, flow)
         encoded = self.image_encoder(frames.flatten(0, 1))
         maps, theirs = self.prior.neck(encoded), self.posterior.neck(encoded)
         if self.motion is not None:
             motion = self.motion_features(maps, flow)
             maps, theirs = self.motion.add(maps, motion), self.motion.add(theirs, motion)
         prediction = self.decode(maps, audio, frames.flatten(0, 1))
-        # What only `loss` needs takes no part in Eq. 5. There its gradients are zeros and not missing: several devices
-        # wait for every one.
-        only = (*self.posterior.parameters(), *self.prior.codes.parameters())
-        nothing = torch.stack([weight.sum() for weight in only]).sum() * 0
-        prediction.logits = prediction.logits + nothing.to(prediction.logits.dtype)
         prediction.aux["posterior"] = theirs
         return prediction
 

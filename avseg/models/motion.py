@@ -1,5 +1,7 @@
 """Neighbouring frames: the flow branch of Eq. 2, which refines any base model's image pyramid by motion."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from avseg.models.foreign import load_foreign
 from avseg.models.layers import PyramidConvolution
 from avseg.models.weights import RESNET18_URL, download, read_state
 
-_CHANNELS = (64, 128, 256, 512)
+_CHANNELS, _STRIDES = (64, 128, 256, 512), (4, 8, 16, 32)
 
 
 class _ResidualBlock(nn.Module):
@@ -65,58 +67,61 @@ class FlowEncoder(nn.Module):
 
 
 class MotionBranch(nn.Module):
-    """Eq. 2: ``F_refine_i = F_v_i + Upsample(Refine(F_f))`` for the four scales of an image pyramid.
+    """Eq. 2: ``F_refine_i = F_v_i + Upsample(Refine(F_f))`` for the scales of an image pyramid.
 
     Args:
-        config: ``width``, ``dilations``, ``flow_stages`` and ``flow_fusion`` count. With ``gated`` the refined flow of
+        config: ``dilations``, ``flow_stages`` and ``flow_fusion`` count. With ``gated`` the refined flow of
             each scale is multiplied by a learnt factor that starts at zero, so that training starts as the base model
             and flow enters step by step. With ``sum`` the refining convolutions start at zero instead: under an
             optimiser that moves every weight by its learning rate (Adam), thousands of them grow at once, and in
             AVSegFormer at 1e-3 flow outweighs the image after 10 steps. With ``normalised`` image and flow features
             are divided by their L2 norm over channels before the sum, and the sum after it.
+        scales: Stride and width of each map (`AVSModel.scales`).
         weights: ``flow`` says where the flow encoder's initial weights come from; None builds the architecture alone.
 
     Raises:
         AvsegError: weights that cannot be had or belong to something else.
     """
 
-    def __init__(self, config: ModelConfig, weights: WeightsConfig | None = None):
+    def __init__(self, config: ModelConfig, scales: Sequence[tuple[int, int]], weights: WeightsConfig | None = None):
         super().__init__()
         self.fusion = config.flow_fusion
-        self.encoder = FlowEncoder(config.flow_stages)
-        channels = self.encoder.channels if config.flow_stages == 4 else self.encoder.channels * 4
-        self.refine = nn.ModuleList(PyramidConvolution(item, config.width, config.dilations) for item in channels)
+        # Which of the flow encoder's stages each scale reads.
+        self.reads = [_STRIDES.index(stride) if config.flow_stages == 4 else 0 for stride, _ in scales]
+        self.encoder = FlowEncoder(max(self.reads) + 1)
+        self.refine = nn.ModuleList(
+            PyramidConvolution(self.encoder.channels[stage], width, config.dilations)
+            for stage, (_, width) in zip(self.reads, scales, strict=True)
+        )
         if self.fusion == "gated":
-            self.gain = nn.Parameter(torch.zeros(len(channels)))
+            self.gain = nn.Parameter(torch.zeros(len(scales)))
         if self.fusion == "sum":
             for parameter in self.refine.parameters():
                 nn.init.zeros_(parameter)
         if weights is not None and weights.flow != "none":
             file = download(RESNET18_URL, "weights.flow") if weights.flow == "imagenet" else weights.flow
-            unused = ("fc.", *(f"layer{stage}." for stage in range(config.flow_stages + 1, 5)))
+            unused = ("fc.", *(f"layer{stage}." for stage in range(max(self.reads) + 2, 5)))
             load_foreign(self.encoder, two_channel_stem(read_state(file)), file, unused=unused)
 
     def forward(self, pyramid: list[Tensor], flow: Tensor) -> list[Tensor]:
         """Refine an image pyramid.
 
         Args:
-            pyramid: Four maps ``(N, width, h, w)``.
+            pyramid: A map ``(N, width, h, w)`` for each scale.
             flow: ``(N, 2, H, W)`` in the model's encoding.
 
         Returns:
-            Four maps of the same shapes.
+            Maps of the same shapes.
         """
         return self.add(pyramid, self.features(flow, [(item.shape[-2], item.shape[-1]) for item in pyramid]))
 
     def features(self, flow: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
         """``Upsample(Refine(F_f))`` of flow ``(N, 2, H, W)`` for each scale, at ``sizes`` (height, width)."""
         motion = self.encoder(flow)
-        if len(motion) == 1:
-            motion = motion * 4
         found = []
-        for item, refine, size in zip(motion, self.refine, sizes, strict=True):
+        for stage, refine, size in zip(self.reads, self.refine, sizes, strict=True):
             assert isinstance(refine, PyramidConvolution)
-            found.append(refine.sampled(item, size))
+            found.append(refine.sampled(motion[stage], size))
         return found
 
     def add(self, pyramid: list[Tensor], features: list[Tensor]) -> list[Tensor]:

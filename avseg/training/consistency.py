@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +103,9 @@ def unsupervised_loss(student: AVSModel, distant: "StrongView", ufe: UFEConfig) 
     return _unsupervised_terms(student, prediction, distant, ufe)
 
 
-def consistency(logits: Tensor, pseudo: Tensor, valid: Tensor, confidence: float | None = None) -> Tensor:
+def consistency(
+    logits: Tensor, pseudo: Tensor, valid: Tensor, confidence: float | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Eq. 5: binary cross-entropy of the student with the soft pseudo mask.
 
     Mean over the valid pixels of a sample, then over the samples (B_u) that have any.
@@ -112,10 +115,13 @@ def consistency(logits: Tensor, pseudo: Tensor, valid: Tensor, confidence: float
         pseudo: ``(B, T, 1, H, W)`` in [0, 1]: p^w.
         valid: ``(B, T, 1, H, W)`` bool.
         confidence: c: pixels weigh ``(max(p, 1 − p) − c) / (1 − c)``, at least 0. None weighs all alike.
+        weight: ``(B, T, 1, H, W)`` in [0, 1], what else pixels weigh; None weighs all alike.
     """
     entropy = F.binary_cross_entropy_with_logits(logits.float(), pseudo, reduction="none")
     if confidence is not None:
         entropy = entropy * ((torch.maximum(pseudo, 1 - pseudo) - confidence) / (1 - confidence)).clamp(min=0)
+    if weight is not None:
+        entropy = entropy * weight
     counted = valid.flatten(1).float()
     total = counted.sum(1)
     per_sample = (entropy.flatten(1) * counted).sum(1) / total.clamp(min=1)
@@ -157,7 +163,7 @@ def exploit(
     The weak views of the batch serve twice: for the pseudo masks and, rolled by one, as CutMix partners.
     """
     weak = weak_view(distant, perturbs, generator)
-    weak = replace(weak, masks=pseudo_masks(teacher, weak))  # p^w
+    weak = with_pseudo_masks(teacher, weak, ufe)
     strong = perturb.strong(weak, perturb.draw_colour(len(weak), perturbs, generator))
     if ufe.cutmix_audio == "none" or len(strong) < 2:
         return StrongView(strong)
@@ -167,8 +173,8 @@ def exploit(
     gain = 10 ** ((2 * torch.rand(len(strong), generator=generator) - 1) * ufe.mix_gain_db / 20)
     partner = perturb.roll(strong)
     if ufe.cutmix_audio == "conditional":  # what of the partner's image sounds, under one's own sound
-        heard = replace(perturb.roll(weak), log_mel=weak.log_mel, audio=weak.audio)
-        partner = replace(partner, masks=pseudo_masks(teacher, heard))
+        heard = with_pseudo_masks(teacher, replace(perturb.roll(weak), log_mel=weak.log_mel, audio=weak.audio), ufe)
+        partner = replace(partner, masks=heard.masks, weight=heard.weight)
     mixed = perturb.paste(strong, partner, boxes)
     if ufe.cutmix_audio != "mix" or not boxes.chosen.any():
         return StrongView(mixed)
@@ -186,10 +192,14 @@ def weak_view(batch: "perturb.B", perturbs: PerturbConfig, generator: Generator)
 
 
 @torch.no_grad()
-def pseudo_masks(teacher: AVSModel, weak: DistantBatch) -> Tensor:
-    """p^w of Eq. 6: the teacher's soft masks ``(B, T, 1, H, W)``, in evaluation mode and without a gradient."""
+def with_pseudo_masks(teacher: AVSModel, weak: DistantBatch, ufe: UFEConfig) -> DistantBatch:
+    """The weak view with p^w of Eq. 6, the teacher's soft masks, in evaluation mode and without a gradient."""
     with evaluation_mode(teacher):
-        return teacher.predict(normalise(weak, teacher.config)).logits.float().sigmoid()
+        said = teacher.predict(normalise(weak, teacher.config))
+    weight = None
+    if ufe.frame_confidence and said.confidence is not None:
+        weight = said.confidence.float()[:, :, None, None, None].expand_as(said.logits)
+    return replace(weak, masks=said.logits.float().sigmoid(), weight=weight)
 
 
 class EMATeacher:
@@ -201,14 +211,16 @@ class EMATeacher:
     """
 
     def __init__(self, student: AVSModel, decay: float):
-        self.model = deepcopy(student).requires_grad_(False).eval()
+        fixed = {id(weight): weight for weight in student.parameters() if not weight.requires_grad}
+        self.model = deepcopy(student, fixed).requires_grad_(False).eval()  # what is never trained is shared
         self.decay = decay
 
     @torch.no_grad()
     def update(self, student: AVSModel) -> None:
         """Move the average towards ``student``; batch-norm statistics and counters are copied."""
         for average, weight in zip(self.model.parameters(), student.parameters(), strict=True):
-            average.lerp_(weight.detach(), 1 - self.decay)
+            if average is not weight:
+                average.lerp_(weight.detach(), 1 - self.decay)
         for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
             own.copy_(new)
 
@@ -232,7 +244,8 @@ def _unsupervised_terms(student: AVSModel, prediction: Prediction, distant: Stro
     if ufe.unsup_loss == "base":
         terms = {f"unsup_{name}": term for name, term in student.loss(prediction, pseudo, valid).items()}
     else:
-        terms = {"unsup": consistency(prediction.logits, pseudo, valid, ufe.confidence)}
+        eq5 = partial(consistency, pseudo=pseudo, valid=valid, confidence=ufe.confidence, weight=distant.batch.weight)
+        terms = student.agreement(prediction, pseudo, valid, eq5)
     if ufe.unsup_matching is not None:
         terms.pop("unsup_matching", None)
         if ufe.unsup_matching:

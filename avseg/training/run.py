@@ -253,6 +253,10 @@ def _check(config: Config) -> None:
     check_length(config.model.frames_per_clip)
     if config.ufe.unsup_matching and base_class(config.model.base).matching is AVSModel.matching:
         raise AvsegError(f"ufe.unsup_matching weighs a matching loss, which {config.model.base} lacks: leave it out.")
+    if config.ufe.frame_confidence and not base_class(config.model.base).tells_confidence:
+        raise AvsegError(
+            f"ufe.frame_confidence asks how sure {config.model.base} is, which it doesn't say: leave it out."
+        )
     check_logger(config.run.logger)
     if config.weights.start is None:
         check_weights(config.model, config.weights)

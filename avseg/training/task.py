@@ -43,6 +43,7 @@ class AVSTask(pl.LightningModule):
         self.config = config
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.frozen_steps = config.optim.freeze_image_encoder * steps_per_epoch
+        self.encoder_weights = [weight for weight in model.image_encoder.parameters() if weight.requires_grad]
         self.ema = EMATeacher(model, config.ufe.ema_decay) if config.ufe.teacher == "ema" else None
         self.teacher_average: nn.Module | None = self.ema.model if self.ema else None  # registered: saved, moved
         if config.run.compile:
@@ -66,7 +67,8 @@ class AVSTask(pl.LightningModule):
         if frozen:
             self.model.image_encoder.eval()
         if self.trainer.world_size == 1:  # under DDP every parameter must take part, so there gradients are dropped
-            self.model.image_encoder.requires_grad_(not frozen)
+            for weight in self.encoder_weights:
+                weight.requires_grad_(not frozen)
 
         notes: dict[str, Tensor] = {}
         losses = ufe_losses(batch, self.model, self.teacher, self.config.ufe, self.config.perturb, draws, notes)
@@ -74,15 +76,19 @@ class AVSTask(pl.LightningModule):
         count = loss_count(batch, self.config.ufe)
         terms: dict[str, Tensor] = {}
         for index, named in enumerate(losses, start=1):
-            with nullcontext() if index == count and moves else self._unsynchronised():
-                self.manual_backward(torch.stack(list(named.values())).sum() / steps)
+            travels = index == count and moves
+            loss = torch.stack(list(named.values())).sum() / steps
+            if travels and self.trainer.world_size > 1:
+                loss = loss + _nothing_of(self.model)
+            with nullcontext() if travels else self._unsynchronised():
+                self.manual_backward(loss)
             terms.update({name: term.detach() for name, term in named.items()})
         if self.trainer.world_size > 1:
             share_statistics(self.model, self.trainer.world_size)
         if moves:
             self._move_weights(batch.step, frozen)
         if frozen:
-            self.model.image_encoder.train()
+            self.model.train()
         self._log_step(batch, terms, notes)
 
     def move_of(self, step: int) -> tuple[int, bool]:
@@ -202,6 +208,11 @@ class AVSTask(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are ours to move."""
         return batch.to(device, non_blocking=True)
+
+
+def _nothing_of(model: nn.Module) -> Tensor:
+    """Zero, with a gradient of zero for every weight: several devices wait for each, and Eq. 5 doesn't reach all."""
+    return 0 * torch.stack([weight.sum() for weight in model.parameters() if weight.requires_grad]).sum()
 
 
 def _diverged(what: str) -> AvsegError:

@@ -42,7 +42,7 @@ def test_flow_grows_from_nothing_and_training_ends_where_it_is_told(root: Path) 
 
 
 def test_the_ceilings_pseudo_masks_are_the_hidden_truth(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("weak_view", "pseudo_masks"):  # what the ceiling replaces comes back afterwards
+    for name in ("weak_view", "with_pseudo_masks"):  # what the ceiling replaces comes back afterwards
         monkeypatch.setattr(consistency, name, getattr(consistency, name))
     config = configuration(root, distant_frames=True, burn_in=1)
     data = training_data(config)

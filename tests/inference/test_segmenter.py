@@ -20,7 +20,7 @@ from avseg.media.flow import neighbour_flow
 from avseg.media.frames import DecodedFrame
 from avseg.media.video import iter_frames, read_frames, read_pairs
 from avseg.media.writer import write_video
-from avseg.models import Inputs, Prediction
+from avseg.models import AVSModel, Inputs, Prediction
 
 
 def test_moments_come_in_order_at_the_videos_own_size(light: AVSegmenter, video: Path) -> None:
@@ -107,9 +107,9 @@ def test_how_many_moments_pass_together_changes_nothing(
         segmenter = AVSegmenter.from_pretrained(
             save_tiny(tmp_path / f"model{length}", neighbouring_frames=True, frames_per_clip=length), "cpu"
         )
-        monkeypatch.setitem(running._MOMENTS, "cpu", 10)
+        monkeypatch.setattr(AVSModel, "timestamps_per_pass", lambda *_: 10)
         together = [moment.score for moment in segmenter.stream(video, fps=4)]
-        monkeypatch.setitem(running._MOMENTS, "cpu", 1)
+        monkeypatch.setattr(AVSModel, "timestamps_per_pass", lambda *_: 1)
         alone = [moment.score for moment in segmenter.stream(video, fps=4)]
         # Sums in another order may tip the rounding to float16, whose steps below 1 are 2⁻¹¹.
         np.testing.assert_allclose(together, alone, rtol=0, atol=2**-11 + 1e-5)
@@ -144,7 +144,7 @@ def test_the_first_moment_comes_before_the_video_is_decoded(
     stream = light.stream(tmp_path / "long.mp4", fps=5)
     next(stream)
     # Nothing limits the thread but that few moments may wait: one pass of the model and as many again.
-    assert len(given) < 2 * 4 * running._MOMENTS["cpu"] < 200
+    assert len(given) < 2 * 4 * light.model.timestamps_per_pass(light.device) < 200
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "avseg-prefetch"]
 

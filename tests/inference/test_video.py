@@ -10,12 +10,12 @@ from videos import iou, write_late
 
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, segment_video
-from avseg.inference import segmenter as running
 from avseg.inference.output_paths import KINDS, is_overlay
 from avseg.media.audio import load_audio
 from avseg.media.images import read_mask
 from avseg.media.video import iter_frames, probe
 from avseg.media.writer import write_video
+from avseg.models import AVSModel
 
 
 def test_files_hold_what_was_seen(light: AVSegmenter, video: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_failure_leaves_what_was_there(
 ) -> None:
     segment_video(video, light, tmp_path / "old", fps=1)
     files = {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()}
-    monkeypatch.setitem(running._MOMENTS, "cpu", 2)
+    monkeypatch.setattr(AVSModel, "timestamps_per_pass", lambda *_: 2)
     real = light.model.predict
     passes = iter(range(9))
 

@@ -103,7 +103,7 @@ def test_resnet18_becomes_a_folder_that_flow_weights_take(tmp_path: Path) -> Non
     torch.save({**state, "conv1.weight": stem, "fc.bias": torch.zeros(1000)}, tmp_path / "file.pth")
     done = convert(tmp_path / "file.pth", tmp_path / "out")
     assert done.kind == "resnet18"
-    branch = MotionBranch(ModelConfig(width=8, neighbouring_frames=True), WeightsConfig(flow=str(done.folder)))
+    branch = MotionBranch(ModelConfig(), [(4, 8)], WeightsConfig(flow=str(done.folder)))
     assert torch.equal(branch.encoder.conv1.weight, stem.mean(1, keepdim=True).repeat(1, 2, 1, 1))
     assert torch.equal(branch.encoder.get_parameter("layer1.0.conv1.weight"), state["layer1.0.conv1.weight"])
 

@@ -12,6 +12,7 @@ from avseg.errors import AvsegError
 from avseg.models.motion import FlowEncoder, MotionBranch
 
 RANDOM = WeightsConfig(flow="none")
+FOUR = [(stride, 8) for stride in (4, 8, 16, 32)]
 
 
 def config(**changes: object) -> ModelConfig:
@@ -31,7 +32,7 @@ def fill(branch: MotionBranch) -> None:
 @pytest.mark.parametrize("fusion", ["gated", "sum"])
 def test_training_starts_as_the_base_model_and_then_learns(fusion: str) -> None:
     torch.manual_seed(0)
-    branch, flow, maps = MotionBranch(config(flow_fusion=fusion), RANDOM), torch.randn(2, 2, 64, 96), pyramid()
+    branch, flow, maps = MotionBranch(config(flow_fusion=fusion), FOUR, RANDOM), torch.randn(2, 2, 64, 96), pyramid()
     for refined, image in zip(branch(maps, flow), maps, strict=True):
         assert torch.equal(refined, image)
     optimiser = torch.optim.SGD(branch.parameters(), lr=0.1)
@@ -47,7 +48,11 @@ def test_training_starts_as_the_base_model_and_then_learns(fusion: str) -> None:
 @pytest.mark.parametrize("fusion", ["gated", "sum"])
 def test_flow_is_added_as_equation_2_has_it(fusion: str) -> None:
     torch.manual_seed(0)
-    branch, flow, maps = MotionBranch(config(flow_fusion=fusion), RANDOM).eval(), torch.randn(2, 2, 64, 96), pyramid()
+    branch, flow, maps = (
+        MotionBranch(config(flow_fusion=fusion), FOUR, RANDOM).eval(),
+        torch.randn(2, 2, 64, 96),
+        pyramid(),
+    )
     fill(branch)
     gains = [1.0] * 4
     if fusion == "gated":
@@ -63,7 +68,9 @@ def test_flow_is_added_as_equation_2_has_it(fusion: str) -> None:
 def test_a_gate_keeps_flow_from_drowning_the_image(fusion: str, drowned: bool) -> None:
     """Ten steps of Adam at the small scale's learning rate, all of which ask for more of the flow."""
     torch.manual_seed(0)
-    branch = MotionBranch(ModelConfig(width=48, dilations=(1, 3, 6), flow_fusion=fusion), RANDOM)  # type: ignore[arg-type]
+    branch = MotionBranch(
+        ModelConfig(width=48, dilations=(1, 3, 6), flow_fusion=fusion), [(s, 48) for s, _ in FOUR], RANDOM
+    )  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(branch.parameters(), lr=1e-3)
     maps = [torch.randn(2, 48, 64 // stride, 64 // stride) for stride in (4, 8, 16, 32)]
     flow = torch.randn(2, 2, 64, 64)
@@ -79,7 +86,7 @@ def test_a_gate_keeps_flow_from_drowning_the_image(fusion: str, drowned: bool) -
 def test_normalised_divides_before_and_after() -> None:
     torch.manual_seed(0)
     branch, flow, maps = (
-        MotionBranch(config(flow_fusion="normalised"), RANDOM).eval(),
+        MotionBranch(config(flow_fusion="normalised"), FOUR, RANDOM).eval(),
         torch.randn(2, 2, 64, 96),
         pyramid(),
     )
@@ -97,7 +104,7 @@ def test_normalised_divides_before_and_after() -> None:
 
 
 def test_four_stages_read_a_stage_each() -> None:
-    branch = MotionBranch(config(flow_stages=4), RANDOM)
+    branch = MotionBranch(config(flow_stages=4), FOUR, RANDOM)
     assert [item.branches[0].in_channels for item in branch.refine] == [64, 128, 256, 512]
     assert [tuple(item.shape[1:]) for item in branch.encoder(torch.zeros(1, 2, 64, 64))] == [
         (64, 16, 16),
@@ -107,23 +114,37 @@ def test_four_stages_read_a_stage_each() -> None:
     ]
 
 
+@pytest.mark.parametrize(("stages", "reads"), [(1, 64), (4, 256)])
+def test_a_pyramid_may_have_one_map_of_any_width(stages: int, reads: int) -> None:
+    torch.manual_seed(0)
+    branch = MotionBranch(config(flow_stages=stages, flow_fusion="sum"), [(16, 24)], RANDOM)
+    assert [item.branches[0].in_channels for item in branch.refine] == [reads]
+    fill(branch)
+    image = torch.randn(2, 24, 4, 6)
+    (refined,) = branch([image], torch.randn(2, 2, 64, 96))
+    assert refined.shape == image.shape
+    assert not torch.allclose(refined, image)
+    refined.sum().backward()  # nothing is built that is not read
+    assert all(parameter.grad is not None for parameter in branch.parameters())
+
+
 def test_torchvision_weights_with_an_averaged_stem(tmp_path: Path) -> None:
     torch.manual_seed(1)
     whole = FlowEncoder(4).state_dict()
     rgb = torch.randn(64, 3, 7, 7)
     file = tmp_path / "resnet18.pth"
     torch.save({**whole, "conv1.weight": rgb, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, file)
-    encoder = MotionBranch(config(), WeightsConfig(flow=str(file))).encoder
+    encoder = MotionBranch(config(), FOUR, WeightsConfig(flow=str(file))).encoder
     assert torch.equal(encoder.layer1[1].conv2.weight, whole["layer1.1.conv2.weight"])
     for channel in (0, 1):
         torch.testing.assert_close(encoder.conv1.weight[:, channel], rgb.mean(dim=1))
     torch.save({"conv1.weight": rgb}, file)
     with pytest.raises(AvsegError, match=r"resnet18\.pth .*bn1\.weight is missing"):
-        MotionBranch(config(), WeightsConfig(flow=str(file)))
+        MotionBranch(config(), FOUR, WeightsConfig(flow=str(file)))
 
 
 def test_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("avseg.models.motion.RESNET18_URL", (tmp_path / "resnet18-5c106cde.pth").as_uri())
     with pytest.raises(AvsegError, match=r"weights\.flow=FILE.*weights\.flow=none"):
-        MotionBranch(config(), WeightsConfig())
+        MotionBranch(config(), FOUR, WeightsConfig())

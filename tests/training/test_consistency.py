@@ -10,15 +10,15 @@ from toy_models import tiny_config
 from avseg.config import ModelConfig, PerturbConfig, UFEConfig, WeightsConfig
 from avseg.data import perturb
 from avseg.data.clip import DistantBatch, LabelledBatch, TrainBatch
-from avseg.models import Prediction, build, normalise
+from avseg.models import AVSModel, Prediction, build, normalise
 from avseg.training.consistency import (
     Draws,
     EMATeacher,
     consistency,
     exploit,
     loss_count,
-    pseudo_masks,
     ufe_losses,
+    with_pseudo_masks,
 )
 
 SIZE = 32
@@ -55,6 +55,8 @@ class Recorder(nn.Module):
 
     def loss(self, prediction, masks, valid):
         return {"bce": consistency(prediction.logits, masks, valid)}
+
+    agreement = AVSModel.agreement
 
 
 def clips(kind, count=4, seed=0):
@@ -214,14 +216,14 @@ def test_the_teacher_sees_the_weak_view_in_evaluation_mode_without_gradient():
 
 def test_pseudo_masks_are_soft_and_carry_no_gradient():
     model = Recorder().train()
-    masks = pseudo_masks(model, clips(DistantBatch))
+    masks = with_pseudo_masks(model, clips(DistantBatch), UFEConfig()).masks
     assert not masks.requires_grad
     assert 0 <= masks.min() < masks.max() <= 1
     assert len(masks.unique()) > 2
     logits = model.eval().predict(normalise(clips(DistantBatch), model.config)).logits
     torch.testing.assert_close(masks, 1 / (1 + torch.exp(-logits)))
     model.train()
-    pseudo_masks(model, clips(DistantBatch))
+    with_pseudo_masks(model, clips(DistantBatch), UFEConfig())
     assert model.training
     assert model.norm.training
 
@@ -278,11 +280,11 @@ def test_cutmix_pastes_the_partner_rolled_by_one(mode, audio):
     kept = (view.batch.frames - own).abs().amax(2, keepdim=True) < 1e-3
     assert (took | kept).all()
     assert (took & ~kept).flatten(1).any(1).all()  # every clip has a box
-    pseudo = pseudo_masks(model, batch)
+    pseudo = with_pseudo_masks(model, batch, UFEConfig()).masks
     heard = batch
     if mode == "conditional":  # the partner's image under one's own sound
         heard = replace(batch, log_mel=batch.log_mel.roll(-1, 0), audio=batch.audio.roll(-1, 0) if audio else None)
-    pasted = pseudo_masks(model, heard).roll(1, 0)
+    pasted = with_pseudo_masks(model, heard, UFEConfig()).masks.roll(1, 0)
     expected = torch.where(took & ~kept, pasted, pseudo)
     torch.testing.assert_close(view.pseudo, expected, atol=5e-3, rtol=0)
 
