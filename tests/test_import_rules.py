@@ -34,6 +34,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("avseg.evaluation",),
     ("avseg.training",),
     ("avseg.inference",),
+    ("avseg.openvocab",),
     ("avseg.app", "avseg.demo", "avseg.doctor", "avseg.reproduce"),
     ("avseg.commands",),
     ("avseg.cli",),
