@@ -16,7 +16,7 @@ from avseg.evaluation.scores import Scores, read_evaluation
 from avseg.files import check_folder
 from avseg.reproduce.data import TableData, generated_source, given_source, has_generated
 from avseg.reproduce.definition import RESULTS, Cell, Experiment, Scale, read_experiment, read_scale
-from avseg.reproduce.plan import Place, Planner, Run, chosen, compared, needed, shard
+from avseg.reproduce.plan import Place, Planner, Run, chosen, needed, shard
 from avseg.reproduce.records import Record, read_records, write_records
 from avseg.training.logs import read_metrics
 from avseg.training.run import read_run, train
@@ -207,8 +207,8 @@ def make_plan(request: Request, say: Say) -> Plan:
     if request.part is not None:
         shard([], request.part)
     check_folder(request.out)
-    cells = [*experiment.cells, *compared(experiment)]
-    _check_cells(request, scale, chosen(experiment, request.only))
+    cells = chosen(experiment, request.only)
+    _check_cells(request, scale, cells)
     sources = {subset: _source(request, scale, subset, say) for subset in _subsets(cells)}
     planner = Planner(scale, encoder, sources, request.out, request.overrides)
     places = planner.places(experiment, range(request.seeds), request.only)
@@ -230,11 +230,10 @@ def list_plan(request: Request) -> list[str]:
         AvsegError: as `make_plan`.
     """
     experiment, scale = read_experiment(request.table), read_scale(request.scale)
-    cells = [*experiment.cells, *compared(experiment)]
+    wanted = chosen(experiment, request.only)
     folder = request.out / "data"
-    if request.root is None and not all(has_generated(scale, subset, folder) for subset in _subsets(cells)):
+    if request.root is None and not all(has_generated(scale, subset, folder) for subset in _subsets(wanted)):
         seeds = range(request.seeds)
-        wanted = chosen(experiment, request.only)
         _check_cells(request, scale, wanted)
         if request.part is not None:
             shard([], request.part)

@@ -31,7 +31,7 @@ def test_what_was_written_down() -> None:
     protocol = read_hypotheses()
     assert [test.name for test in protocol.tests] == ["nf", "df", "both", "labels"]
     assert {(test.subset, protocol.protocol, protocol.metric) for test in protocol.tests} == {("s4", "T=1", "miou")}
-    assert protocol_names() == ["hypotheses", "overview"]
+    assert protocol_names() == ["hypotheses", "overview", "systems"]
 
 
 @pytest.mark.parametrize("name", protocol_names())
@@ -44,8 +44,9 @@ def test_questions_are_about_cells_that_exist(name: str) -> None:
             assert read_experiment(table).cell(cell).change.set["data.subset"] == test.subset
 
 
-def test_the_overview_holds_ufe_against_what_differs_in_nothing_else() -> None:
-    for test in read_hypotheses("overview").tests:
+@pytest.mark.parametrize("name", ["overview", "systems"])
+def test_ufe_is_held_against_what_differs_in_nothing_else(name: str) -> None:
+    for test in read_hypotheses(name).tests:
         changes = {}
         for place, weight in test.weights.items():
             table, _, cell = place.partition(":")

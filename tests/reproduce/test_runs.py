@@ -132,6 +132,14 @@ def test_a_plan_tells_what_is_done_and_generates_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_cells_of_one_subset_need_no_data_of_the_other(avsbench: Path, tmp_path: Path) -> None:
+    root = tmp_path / "single"
+    root.mkdir()
+    (root / "Single-source").symlink_to(avsbench / "Single-source")
+    lines = list_plan(replace(request(root, tmp_path / "out"), table="table2", only=("tpavi/s4", "tpavi+ufe/s4")))
+    assert [line.split()[2][:2] for line in lines] == ["s4", "s4"]
+
+
 def test_one_cell_again_gives_its_number_again(
     finished: tuple[Path, list[Record], list[str]], avsbench: Path, tmp_path: Path
 ) -> None:
