@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from avseg.commands.console import note, show
-from avseg.commands.parser import Parser
+from avseg.commands.parser import Parser, add_engine
 from avseg.errors import AvsegError
 from avseg.progress import progress
 
@@ -131,13 +131,16 @@ def prepare_parser() -> Parser:
         help="clean, or exactly what AVSBench's authors made of such videos; that of files that are there if not given",
     )
     parser.add_argument("--workers", type=PositiveInt | None, help=WORKERS)
+    add_engine(parser)
     parser.add_argument("--overwrite", action="store_true", help="make everything anew")
     return parser
 
 
 def prepare(options: Any) -> int:
+    from avseg.data.cluster import cluster_of
     from avseg.data.prepare import prepare as prepare_subset
 
+    cluster = cluster_of(options.engine, options.address)
     failures = 0
     for subset in _subsets(options.root, options.subset):
         with progress(f"Preparing {subset}", "videos") as update:
@@ -150,6 +153,7 @@ def prepare(options: Any) -> int:
                 workers=options.workers,
                 overwrite=options.overwrite,
                 progress=update,
+                cluster=cluster,
             )
         for _, remark in report.notes:
             note(remark)

@@ -122,6 +122,21 @@ class Parser(ArgumentParser):
         sys.exit(USAGE_ERROR)
 
 
+def add_engine(parser: Parser) -> None:
+    """The options that say on which machines work is done; see `avseg.data.cluster.cluster_of`."""
+    parser.add_argument(
+        "--engine",
+        type=Literal["local", "ray"],
+        default="local",
+        help="local: processes of this machine; ray: a Ray cluster, whose machines share the files (avseg[ray])",
+    )
+    parser.add_argument(
+        "--address",
+        type=str | None,
+        help="of the Ray cluster: auto, HOST:6379 or ray://HOST:10001; one is started on this machine if not given",
+    )
+
+
 def _options(parser: ArgumentParser) -> dict[str, argparse.Action]:
     return {text: action for action in parser._actions for text in action.option_strings}
 

@@ -37,7 +37,8 @@ def reproduce_parser() -> Parser:
         "TABLE [options]",
         "Run one of the paper's tables and print it: means over seeds, paired gains with 95 % intervals, and the "
         "paper's own numbers beside them. What is done already is kept, and a run that was stopped goes on. "
-        f"{', '.join(protocol_names()[:-1])} and {protocol_names()[-1]} run nothing: they answer questions from the results of several tables.",
+        f"{', '.join(protocol_names()[:-1])} and {protocol_names()[-1]} run nothing: they answer questions from the "
+        "results of several tables.",
         "avseg reproduce table5\n"
         "avseg reproduce table5 --only nf+df --seeds 1\n"
         "avseg reproduce overview --show\n"

@@ -15,6 +15,7 @@ from typing import IO, TypeVar
 
 import cv2
 
+from avseg.data.cluster import Cluster, run_on
 from avseg.errors import AvsegError
 from avseg.files import clear
 from avseg.progress import Progress
@@ -36,7 +37,12 @@ def cores() -> int:
 
 
 def run_all(
-    function: Callable[[J], R], jobs: Sequence[J], workers: int | None = None, progress: Progress | None = None
+    function: Callable[[J], R],
+    jobs: Sequence[J],
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cluster: Cluster | None = None,
+    lost: Callable[[J], R] | None = None,
 ) -> list[R]:
     """``[function(job) for job in jobs]``, shared out over processes of one thread each.
 
@@ -45,11 +51,15 @@ def run_all(
         jobs: What it is called with; picklable, as are its results.
         workers: Processes; None: one a core; 1: none, all happens here.
         progress: See `Progress`.
+        cluster: Share out over the machines of a cluster; None: over processes of this machine.
+        lost: See `avseg.data.cluster.run_on`; without a cluster a lost process ends the work.
 
     Raises:
-        AvsegError: a process was ended from outside.
+        AvsegError: a process was ended from outside, or the cluster can't be reached.
         Exception: whatever ``function`` raises; jobs that haven't begun are dropped.
     """
+    if cluster is not None and jobs:
+        return run_on(cluster, function, jobs, workers, progress, lost)
     workers = min(cores() if workers is None else workers, len(jobs))
     if progress is not None:
         progress(0, len(jobs))

@@ -17,6 +17,7 @@ import torch
 
 from avseg.config import FrontEnd
 from avseg.data.avsbench import FRAMES, avsbench, distant_folder, distant_frames, read_frames
+from avseg.data.cluster import Cluster
 from avseg.data.frames import DataSet, Frame, Subset, by_video
 from avseg.data.front_end import PreparedWith, check_alignment, choose_front_end
 from avseg.data.lists import read_sizes, write_sizes
@@ -138,6 +139,7 @@ def prepare(
     workers: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> PrepareReport:
     """Make frames, 16 kHz sound, log-mel and flow of every video of a subset, as far as they are missing.
 
@@ -155,6 +157,7 @@ def prepare(
         workers: Processes; None: one a core.
         overwrite: Make everything anew.
         progress: Called with (videos done, videos that need work).
+        cluster: Machines that share the work and the folder ``root``; None: this one.
 
     Returns:
         A report. A video that can't be decoded or has no sound is in its ``failures``; the rest is made.
@@ -186,7 +189,7 @@ def prepare(
     with working_in(marker(data.root, subset), folders):
         for where, how in prepared.items():
             how.write(where)
-        outcomes = run_jobs(jobs, data.root, workers, progress)
+        outcomes = run_jobs(jobs, data.root, workers, progress, cluster)
     named = [(job.name, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
     return PrepareReport(
         videos=len(jobs),
@@ -198,7 +201,11 @@ def prepare(
 
 
 def run_jobs(
-    jobs: Sequence[Job], folder: Path, workers: int | None = None, progress: Progress | None = None
+    jobs: Sequence[Job],
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Outcome]:
     """`prepare_video` of every job, shared out over processes; the raw videos' sizes are noted beside the data.
 
@@ -207,6 +214,7 @@ def run_jobs(
         folder: The folder that an error names.
         workers: Processes; None: one a core.
         progress: Called with (videos done, videos that need work).
+        cluster: See `prepare`.
 
     Returns:
         An outcome for each job.
@@ -222,7 +230,7 @@ def run_jobs(
         if measure or job.missing_images or job.sound_missing:
             todo[i] = replace(job, measure=measure)
     try:
-        done = run_all(prepare_video, list(todo.values()), workers, progress)
+        done = run_all(prepare_video, list(todo.values()), workers, progress, cluster, _lost)
     except OSError as error:
         raise AvsegError(
             f"{folder} cannot be written to ({error.strerror}): make room or change permissions, then run again; what "
@@ -237,6 +245,10 @@ def run_jobs(
         if known and (not data.video_sizes.is_file() or read_sizes(data.video_sizes) != known):
             write_sizes(data.video_sizes, known)
     return outcomes
+
+
+def _lost(job: Job) -> Outcome:
+    return Outcome(failures=[f"{job.raw} ended every worker that was given it (perhaps for want of memory)."])
 
 
 def prepare_video(job: Job) -> Outcome:
