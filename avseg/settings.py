@@ -95,6 +95,8 @@ RANGES: dict[str, Range] = {
     "ecmvae.mutual_weight": Range(0, 1_000_000),
     "ecmvae.difference_weight": Range(0, 1_000_000),
     "ecmvae.similarity_weight": Range(0, 1_000_000),
+    "sama.adapter_width": _WIDTH,
+    "sama.iou_weight": Range(0, 1_000_000),
     "avsegformer.queries": Range(1, 10_000),
     "avsegformer.encoder_layers": _LAYERS,
     "avsegformer.decoder_layers": _LAYERS,

@@ -106,9 +106,10 @@ def evaluate_parser() -> Parser:
     )
     parser.add_argument(
         "--size",
-        type=Literal["truth", "model"],
+        type=Literal["truth", "model", "seen"],
         default="truth",
-        help="at which size masks are scored: the truth's own, or the model's image size",
+        help="at which size masks are scored: the truth's own, the model's image size, or the size to which the model "
+        "enlarges images before it looks at them",
     )
     parser.add_argument("--json", type=str | None, help="also write the scores of every video to this file")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")

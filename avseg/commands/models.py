@@ -24,6 +24,7 @@ PUBLISHED = {
     "TPAVI": "https://github.com/OpenNLPLab/AVSBench",
     "AVSegFormer": "https://github.com/vvvb-github/AVSegFormer",
     "ECMVAE": "https://huggingface.co/OpenNLPLab/MMVAE-AVS",
+    "SAMA-AVS": "https://github.com/jinxiang-liu/anno-free-AVS",
     "TPAVI and AVSegFormer with UFE": "https://github.com/jinxiang-liu/UFE-AVS",
     "VGGish": "https://github.com/harritaylor/torchvggish/releases",
     "PVT-v2-b5": "https://github.com/whai362/PVT/releases",
@@ -90,8 +91,8 @@ def convert_parser() -> Parser:
         "avseg convert",
         "PUBLISHED --out DIR [options]",
         "Make a checkpoint that its authors published a model of avseg's: config.json and model.safetensors in DIR, "
-        "for segment, evaluate and train. Which model it is (TPAVI, AVSegFormer or ECMVAE, with which encoder, with or "
-        "without UFE) is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become a DIR that the "
+        "for segment, evaluate and train. Which model it is (TPAVI, AVSegFormer, ECMVAE or SAMA-AVS, with which encoder, "
+        "with or without UFE) is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become a DIR that the "
         "section weights of a configuration takes. Nothing in the file is executed.",
         "avseg convert vggish-10086976.pth --out vggish\n"
         "avseg convert s4_tpavi.pth --vggish vggish --out published\n"

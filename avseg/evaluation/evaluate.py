@@ -23,8 +23,9 @@ from avseg.models.loading import check_source, load
 from avseg.progress import Progress
 from avseg.progress import progress as bar
 
-Size = Literal["truth", "model"]
-"""At whose size scores are taken: the stored masks', or the model's square, to which masks are then brought."""
+Size = Literal["truth", "model", "seen"]
+"""At whose size scores are taken: the stored masks', or that of the model's images, or that to which it enlarges these;
+masks are then brought to it."""
 
 
 def evaluate(
@@ -82,7 +83,8 @@ def evaluate_checkpoint(
         flow: Which flow a model with the NF branch is given: ``avseg data prepare``'s, UFE's published trees, or, as a
             control, that of another video of the split.
         progress: Whether to draw a progress bar.
-        size: At which size scores are taken. ``truth``: logits are enlarged or shrunk bilinearly to the masks' own.
+        size: At which size scores are taken. ``truth``: logits are enlarged or shrunk bilinearly to the masks' own;
+            ``model``: masks are brought to ``inputs.image_size``; ``seen``: images and masks to ``inputs.model_size``.
 
     Raises:
         AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
@@ -95,6 +97,8 @@ def evaluate_checkpoint(
     videos = whole_videos(avsbench(root, subset), split)
     scenes = read_scenes(root, subset, split)
     model = load(checkpoint)
+    if size == "seen":
+        model.config.inputs = replace(model.config.inputs, image_size=model.config.inputs.seen_size, model_size=None)
     given = flow if model.config.neighbouring_frames else "none"
     inputs = model.config.inputs
     check_files(unique_frames(videos), stored_flow(given), inputs.flow_method)
@@ -130,7 +134,7 @@ def scores_table(evaluation: Evaluation) -> Table:
     protocols = list(evaluation.scores)
     other = set(evaluation.other_protocols)
     flow = {"published": ", published flow", "shuffled": ", flow of other videos"}.get(evaluation.flow, "")
-    size = "" if evaluation.size == "truth" else ", at the model's size"
+    size = {"model": ", at the model's size", "seen": ", at the size that the model sees"}.get(evaluation.size, "")
     table = Table(
         title=f"{evaluation.model} on {evaluation.subset} {evaluation.split}{flow}{size}",
         title_justify="left",

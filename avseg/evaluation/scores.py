@@ -104,8 +104,8 @@ class Evaluation:
         flow: The motion that the model was given: ``computed``, ``published`` or ``shuffled``, or ``none`` to a model
             that takes none. Empty where scores were written before this was.
         flow_method: How it was computed: ``farneback`` or ``dis``; empty for ``published`` and ``none``.
-        size: At which size scores were taken: the ``truth``'s own, or the ``model``'s, as all were before this was
-            written down.
+        size: At which size scores were taken: the ``truth``'s own, that ``seen``, or the ``model``'s, as all were
+            before this was written down.
         frames_per_clip: T that the model was trained with; None where it wasn't written down.
     """
 

@@ -20,9 +20,15 @@ from avseg.models.published import (
     published_vggish,
     recognise,
 )
+from avseg.models.published_sama import published_sama
 from avseg.models.weights import VGGISH_URL, read_state
 
 _FILES = {"config.json", "model.safetensors"}
+_WITHOUT_SOUND = {  # base models whose checkpoints hold no audio encoder
+    "tpavi": ("a TPAVI", published_tpavi),
+    "ecmvae": ("an ECMVAE", published_ecmvae),
+}
+_WITH_SOUND = {"avsegformer": published_avsegformer, "sama": published_sama}
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,9 @@ class Converted:
 def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None, overwrite: bool = False) -> Converted:
     """Write a checkpoint that its authors published as a folder of avseg's. Nothing in the file is executed.
 
-    A TPAVI, AVSegFormer or ECMVAE becomes a model for `avseg.models.load`, which predicts what its authors' code does.
-    An encoder alone becomes a folder whose path ``weights.image`` (ResNet-50, PVT-v2-b5), ``weights.audio`` (VGGish) or
-    ``weights.flow`` (ResNet-18) takes.
+    A TPAVI, AVSegFormer, ECMVAE or SAMA-AVS becomes a model for `avseg.models.load`, which predicts what its authors'
+    code does. An encoder alone becomes a folder whose path ``weights.image`` (ResNet-50, PVT-v2-b5),
+    ``weights.audio`` (VGGish) or ``weights.flow`` (ResNet-18) takes.
 
     Args:
         file: What ``torch.save`` wrote, or ``.safetensors``; see `avseg.models.weights.read_state`.
@@ -69,19 +75,19 @@ def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None,
             raise AvsegError(f"{given} does not exist: give the path of a weights file.")
     state = read_state(file)
     kind = recognise(state, file)
-    if kind not in ("tpavi", "avsegformer", "ecmvae"):
+    if kind not in _WITHOUT_SOUND and kind not in _WITH_SOUND:
         tensors = published_encoder(state, file, kind)
         with whole_folder(out) as folder:
             save_file(_own(tensors), str(folder / "model.safetensors"), metadata={"format": "pt"})
             write_json(folder / "config.json", {"format_version": FORMAT_VERSION, "encoder": kind})
         return Converted(out, kind, None, _not_used(vggish, f"{file} is an encoder"))
     notes: tuple[str, ...] = ()
-    if kind in ("tpavi", "ecmvae"):
-        published = published_tpavi if kind == "tpavi" else published_ecmvae
+    if kind in _WITHOUT_SOUND:
+        name, published = _WITHOUT_SOUND[kind]
         config, tensors = published(state, file)
-        tensors |= _audio_encoder(file, {"tpavi": "a TPAVI", "ecmvae": "an ECMVAE"}[kind], vggish)
+        tensors |= _audio_encoder(file, name, vggish)
     else:
-        config, tensors = published_avsegformer(state, file)
+        config, tensors = _WITH_SOUND[kind](state, file)
         notes = _not_used(vggish, f"{file} holds a VGGish of its own")
     with torch.device("meta"):
         model = build(config)

@@ -91,7 +91,8 @@ def check_weights(config: ModelConfig, weights: WeightsConfig) -> None:
     Raises:
         AvsegError: one is not.
     """
-    for name, published in (("image", "imagenet"), ("audio", "audioset"), ("flow", "imagenet")):
+    image = "sa1b" if config.image_encoder.startswith("sam_") else "imagenet"
+    for name, published in (("image", image), ("audio", "audioset"), ("flow", "imagenet")):
         given = getattr(weights, name)
         if given not in (published, "none") and not Path(given).exists():
             raise AvsegError(f"weights.{name}: {given} does not exist: give a weights file, {published} or none.")

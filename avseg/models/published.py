@@ -15,7 +15,7 @@ from avseg.models.encoders import build_image_encoder
 from avseg.models.foreign import Names, Origin, adopt, published_backbone, pvt_authors, torchvision_resnet
 from avseg.models.motion import FlowEncoder, two_channel_stem
 
-Kind = Literal["tpavi", "avsegformer", "ecmvae", "vggish", "resnet50", "resnet18", "pvt_v2_b5"]
+Kind = Literal["tpavi", "avsegformer", "ecmvae", "sama", "vggish", "resnet50", "resnet18", "pvt_v2_b5"]
 
 
 def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
@@ -36,6 +36,8 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
         return "avsegformer"
     if has(r"(mm_vae_model|cvae_model)\."):
         return "ecmvae"
+    if has(r"image_encoder\.prompt_generator\."):
+        return "sama"
     if has(r"features\.\d") and has(r"embeddings\.\d"):
         return "vggish"
     if has(r"layer\d\.\d+\.conv\d\."):
@@ -45,11 +47,11 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
     first = ", ".join(list(state)[:3])
     raise AvsegError(
         f"{source} is not a checkpoint that is known here (it begins with {first}): give one of TPAVI, AVSegFormer, "
-        "ECMVAE, VGGish, PVT-v2-b5, or torchvision's ResNet-50 or ResNet-18."
+        "ECMVAE, SAMA-AVS, VGGish, PVT-v2-b5, or torchvision's ResNet-50 or ResNet-18."
     )
 
 
-def _hollow(config: ModelConfig) -> dict[str, Tensor]:
+def hollow(config: ModelConfig) -> dict[str, Tensor]:
     """Names and shapes of the model that ``config`` describes, whose image encoder's values are written into it."""
     with torch.device("meta"):
         model = build(config)
@@ -57,7 +59,8 @@ def _hollow(config: ModelConfig) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def _without_audio_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def without_audio_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What of ``state`` a checkpoint without its own audio encoder holds."""
     return {name: tensor for name, tensor in state.items() if not name.startswith("audio_encoder.")}
 
 
@@ -75,7 +78,7 @@ def published_tpavi(state: dict[str, Tensor], source: str | Path) -> tuple[Model
         AvsegError: tensors are missing, unexpected or misshapen; the first few are named.
     """
     config = _tpavi_config(state)
-    wanted = _without_audio_encoder(_hollow(config))
+    wanted = without_audio_encoder(hollow(config))
     unused = ["path4.resConfUnit1."]
     if config.image_encoder == "resnet50":
         unused += ["resnet.layer3_2.", "resnet.layer4_2.", "resnet.fc."]
@@ -193,7 +196,7 @@ def published_avsegformer(state: dict[str, Tensor], source: str | Path) -> tuple
         AvsegError: tensors are missing, unexpected or misshapen; the first few are named.
     """
     config = _avsegformer_config(state)
-    wanted = _hollow(config)
+    wanted = hollow(config)
     unused = ["head.fpn.", "head.attn_fc.", *(f"vggish.{name}" for name in VGGISH_UNUSED)]
     if config.image_encoder == "resnet50":
         unused += ["backbone.layer3_2.", "backbone.layer4_2.", "backbone.fc."]
@@ -296,7 +299,7 @@ def published_ecmvae(state: dict[str, Tensor], source: str | Path) -> tuple[Mode
         if any(re.match(sign, name) for name in state):
             raise AvsegError(f"{source} is an ECMVAE {variant}, which is not built here: give the model of the paper.")
     config = _ecmvae_config(state)
-    wanted = _without_audio_encoder(_hollow(config))
+    wanted = without_audio_encoder(hollow(config))
     unused = ("audio_neck.", *(f"decoder_{path}.fusion_block_1.resConfUnit1." for path in ("prior", "post")))
     return config, adopt(state, wanted, source, _ecmvae_names(config.image_encoder), unused)
 

@@ -19,7 +19,10 @@ OPTIONS = {
         "generator_feedforward": 32, "mask_hidden": 32, "dropout": 0.0,
     },
     "ecmvae": {},
+    "sama": {"adapter_width": 32},
 }  # fmt: skip
+
+SAM = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "global_attn_indexes": [1]}
 
 
 @pytest.mark.heavy
@@ -35,6 +38,9 @@ def test_a_base_model_overfits_eight_clips(tmp_path: Path, base: str) -> None:
         validate_every=100,
     )
     config.model.base, config.model.options = base, OPTIONS[base]
+    if base == "sama":
+        config.model.image_encoder, config.model.image_encoder_config = "sam_vit_b", SAM
+        config.model.width, config.model.inputs.model_size = 64, 128
     train(config)
     found = evaluate_checkpoint(tmp_path / "run", root, "s4", "train", progress=False)
     assert found.scores["T=1"].miou >= 0.8

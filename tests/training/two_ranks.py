@@ -23,6 +23,8 @@ from avseg.training.run import train
 FORMER = {"queries": 4, "encoder_layers": 1, "decoder_layers": 1, "generator_layers": 1, "heads": 2, "points": 2,
           "feedforward": 16, "generator_feedforward": 16, "mask_hidden": 16, "group_channels": 4}  # fmt: skip
 
+SAM = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "global_attn_indexes": [1]}
+
 
 def configuration(root: Path, out: Path, base: str, teacher: str, student: str, accumulate: int) -> Config:
     """Two epochs of three steps, one of burn-in; an epoch's last move is of one step where two are accumulated."""
@@ -36,6 +38,9 @@ def configuration(root: Path, out: Path, base: str, teacher: str, student: str, 
         config.model.base, config.model.options = base, FORMER
     if base == "ecmvae":
         config.model.base, config.model.options = base, {}
+    if base == "sama":
+        config.model.base, config.model.options = base, {"adapter_width": 16}
+        config.model.image_encoder, config.model.image_encoder_config = "sam_vit_b", SAM
     return config
 
 
