@@ -91,9 +91,9 @@ def convert_parser() -> Parser:
         "avseg convert",
         "PUBLISHED --out DIR [options]",
         "Make a checkpoint that its authors published a model of avseg's: config.json and model.safetensors in DIR, "
-        "for segment, evaluate and train. Which model it is (TPAVI, AVSegFormer, ECMVAE or SAMA-AVS, with which encoder, "
-        "with or without UFE) is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become a DIR that the "
-        "section weights of a configuration takes. Nothing in the file is executed.",
+        "for segment, evaluate and train. Which model it is (TPAVI, AVSegFormer, ECMVAE or SAMA-AVS, with which "
+        "encoder, with or without UFE) is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become "
+        "a DIR that the section weights of a configuration takes. Nothing in the file is executed.",
         "avseg convert vggish-10086976.pth --out vggish\n"
         "avseg convert s4_tpavi.pth --vggish vggish --out published\n"
         "avseg segment concert.mp4 --checkpoint published --out segmented",
