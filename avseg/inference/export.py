@@ -1,23 +1,44 @@
 """Files of a segmented video: the overlay, masks, COCO, JSON lines."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from avseg.errors import AvsegError
 from avseg.files import json_bytes, whole_file
+from avseg.inference.moments import Found, View
 from avseg.inference.source import LATE, VideoSource, frames_of
+from avseg.media.images import encode_rle
 from avseg.media.writer import MOST_FPS, VideoWriter
 from avseg.prefetch import prefetch
-from avseg.render import overlay
+from avseg.render import overlay, write_labels
 
-Masked = tuple[float, np.ndarray]
-"""A moment's time and its ``(H, W)`` bool mask."""
+Label = tuple[str, tuple[float, float]]
+"""A text, and the left and upper end of what it belongs to as shares of width and height."""
+
+
+class Masked(NamedTuple):
+    """A moment's time, its ``(H, W)`` bool mask, and what is written beside it."""
+
+    time: float
+    mask: np.ndarray
+    labels: tuple[Label, ...] = ()
+
+
+def label_places(found: Sequence[Found], view: View) -> tuple[Label, ...]:
+    """What is heard, at the upper left corner of each object; a name that several share comes once."""
+    places: dict[str, Label] = {}
+    for one in found:
+        mask = view.region(one)
+        if mask.any() and one.name not in places:
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            places[one.name] = (one.name, (columns[0] / mask.shape[1], rows[0] / mask.shape[0]))
+    return tuple(places.values())
 
 
 def image_name(index: int, time: float) -> str:
@@ -30,7 +51,7 @@ def write_overlay(
     video: VideoSource,
     start: float,
     end: float | None,
-    masks: Iterable[Masked],
+    masks: Iterable[tuple[float, np.ndarray] | Masked],
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a stretch of video at its own size and rate, with its sound and with masks drawn over it.
@@ -63,40 +84,44 @@ def write_overlay(
 def _drawn(
     frames: Iterator[tuple[float, np.ndarray]],
     last: float,
-    masks: Iterable[Masked],
+    masks: Iterable[tuple[float, np.ndarray] | Masked],
     progress: Callable[[int], None] | None,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Every frame with the mask of the last moment before it; again where the mask changes while the frame is held."""
-    moments = iter(masks)
-    mask: np.ndarray | None = None
+    moments = (Masked(*each) for each in masks)
+    shown: Masked | None = None
     held: np.ndarray | None = None
     done = 0
     upcoming = next(moments, None)
     try:
         for time, frame in chain(frames, [(last, None), (math.inf, None)]):
             while upcoming is not None and upcoming[0] <= time + 1e-3:
-                moment, found = upcoming
-                if held is not None and LATE < time - moment < math.inf and not _alike(found, mask):
-                    yield moment, _marked(held, found)
-                mask, done = found, done + 1
+                if held is not None and LATE < time - upcoming.time < math.inf and not _alike(upcoming, shown):
+                    yield upcoming.time, _marked(held, upcoming)
+                shown, done = upcoming, done + 1
                 if progress is not None:
                     progress(done)
                 upcoming = next(moments, None)
             if frame is not None:
-                yield time, _marked(frame, mask)
+                yield time, _marked(frame, shown)
                 held = frame
     finally:
-        for stage in (frames, moments):
+        for stage in (frames, moments, masks):
             if hasattr(stage, "close"):
                 stage.close()
 
 
-def _alike(mask: np.ndarray, other: np.ndarray | None) -> bool:
-    return not mask.any() if other is None else np.array_equal(mask, other)
+def _alike(one: Masked, other: Masked | None) -> bool:
+    if other is None:
+        return not one.mask.any()
+    return one.labels == other.labels and np.array_equal(one.mask, other.mask)
 
 
-def _marked(frame: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    return frame if mask is None or not mask.any() else overlay(frame, mask)
+def _marked(frame: np.ndarray, shown: Masked | None) -> np.ndarray:
+    if shown is None or not shown.mask.any():
+        return frame
+    marked = overlay(frame, shown.mask)
+    return write_labels(marked, shown.labels) if shown.labels else marked
 
 
 @contextmanager
@@ -134,23 +159,6 @@ def write_json_line(path: str | Path, value: object) -> None:
 CATEGORY = {"id": 1, "name": "sounding object", "supercategory": "sound"}
 
 
-def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run-length encoding of a mask ``(H, W)`` bool: ``{"size": [H, W], "counts": text}``."""
-    from pycocotools import mask as coco_masks
-
-    found = coco_masks.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in found["size"]], "counts": found["counts"].decode("ascii")}
-
-
-def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """The inverse of `encode_rle`; also takes counts as a plain list. ``(H, W)`` bool."""
-    from pycocotools import mask as coco_masks
-
-    if isinstance(rle["counts"], list):
-        rle = coco_masks.frPyObjects(rle, *rle["size"])
-    return np.asarray(coco_masks.decode(rle), dtype=np.bool_)
-
-
 def annotation(number: int, image: int, mask: np.ndarray, **more: Any) -> dict[str, Any]:
     """What COCO says of one mask that isn't empty: area in pixels, box as left, top, width and height."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -171,24 +179,28 @@ def annotation(number: int, image: int, mask: np.ndarray, **more: Any) -> dict[s
 def document(
     names: Iterable[str],
     times: Iterable[float],
-    masks: Iterable[np.ndarray],
+    parts: Iterable[Sequence[tuple[str, np.ndarray]]],
     size: tuple[int, int],
     about: dict[str, Any],
 ) -> dict[str, Any]:
-    """A COCO file's content: an image for each moment, and an annotation for each moment with a sounding object.
+    """A COCO file's content: an image for each moment, and an annotation for each thing that sounds then.
 
     Args:
         names: Of the images.
         times: Seconds of the moments.
-        masks: ``(H, W)`` bool each.
+        parts: Of each moment, categories with their masks ``(H, W)`` bool; empty masks are left out.
         size: ``(width, height)``.
         about: What stands under ``info``.
     """
     images: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
-    for number, (name, time, mask) in enumerate(zip(names, times, masks, strict=True), 1):
+    numbers = {str(CATEGORY["name"]): CATEGORY["id"]}
+    for number, (name, time, masks) in enumerate(zip(names, times, parts, strict=True), 1):
         seconds = round(float(time), 6)
         images.append({"id": number, "file_name": name, "width": size[0], "height": size[1], "time": seconds})
-        if mask.any():
-            found.append(annotation(len(found) + 1, number, mask, time=seconds))
-    return {"info": about, "licenses": [], "images": images, "annotations": found, "categories": [CATEGORY]}
+        for category, mask in masks:
+            if mask.any():
+                kind = numbers.setdefault(category, len(numbers) + 1)
+                found.append(annotation(len(found) + 1, number, mask, category_id=kind, time=seconds))
+    categories = [{**CATEGORY, "id": number, "name": name} for name, number in numbers.items()]
+    return {"info": about, "licenses": [], "images": images, "annotations": found, "categories": categories}

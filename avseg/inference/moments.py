@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,36 @@ from avseg.config import InputConfig
 from avseg.data.fit import Fit, shrink_of
 from avseg.errors import AvsegError
 from avseg.media.flow import neighbour_flow
-from avseg.media.images import resize
+from avseg.media.images import decode_rle, resize
 from avseg.media.video import FramePair
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object that a segmenter with names marked.
+
+    Attributes:
+        name: What is heard, such as ``Bark``.
+        noun: What it was looked for as, such as ``dog``.
+        score: ``sound · sight · motion^½``; so is each of its parts in [0, 1].
+        sound: How surely it is heard.
+        sight: How surely it is seen.
+        motion: How much of the motion beside the camera's is its own.
+        region: Its mask at the model's size, as COCO's compressed run-length encoding.
+    """
+
+    name: str
+    noun: str
+    score: float
+    sound: float
+    sight: float
+    motion: float
+    region: Mapping[str, Any] = field(repr=False, compare=False)
+
+    def facts(self) -> dict[str, Any]:
+        """What files say of it."""
+        numbers = {key: round(getattr(self, key), 4) for key in ("score", "sound", "sight", "motion")}
+        return {"name": self.name, "noun": self.noun, **numbers}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +55,7 @@ class Moment:
         mask: ``(H, W)`` bool, where the score reaches the threshold.
         loudness: Of the sound that the model heard: root mean square in decibels relative to full scale, at least
             −100.
+        found: What the mask is made of, by name, where the segmenter has names.
     """
 
     time: float
@@ -33,6 +63,7 @@ class Moment:
     score: np.ndarray
     mask: np.ndarray
     loudness: float
+    found: tuple[Found, ...] = ()
 
     @property
     def share(self) -> float:
@@ -50,12 +81,14 @@ class Scored:
             (to 1/2048 of themselves), so that their masks agree pixel by pixel.
         loudness: See `Moment`.
         frame: ``(H, W, 3)`` uint8 at the video's own size, where it is wanted.
+        found: See `Moment`.
     """
 
     time: float
     score: np.ndarray
     loudness: float
     frame: np.ndarray | None = None
+    found: tuple[Found, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +156,10 @@ class View:
         fit = self.fit
         inside = score[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
         return resize(np.ascontiguousarray(inside, dtype=np.float32), (self.width, self.height))
+
+    def region(self, found: Found) -> np.ndarray:
+        """An object's mask at the video's own size, ``(H, W)`` bool."""
+        return self.enlarge(decode_rle(found.region)) >= 0.5
 
 
 @dataclass(frozen=True)

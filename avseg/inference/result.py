@@ -14,8 +14,8 @@ from avseg.errors import AvsegError
 from avseg.files import whole_file, whole_folder
 from avseg.inference import export as coco
 from avseg.inference.audio_windows import EXAMPLE, HALF
-from avseg.inference.export import image_name, write_json_line, write_overlay
-from avseg.inference.moments import Moment, Scored, View
+from avseg.inference.export import Masked, image_name, label_places, write_json_line, write_overlay
+from avseg.inference.moments import Found, Moment, Scored, View
 from avseg.inference.recording import Recording
 from avseg.inference.source import Source, VideoSource
 from avseg.media.images import resize, write_mask
@@ -47,6 +47,7 @@ class Result:
         view: Between the video's own size and the model's.
         video: What frames are decoded from.
         asked_end: The end that was asked for, if any.
+        found: Of each moment, what the mask is made of, by name; empty where the segmenter has no names.
     """
 
     times: np.ndarray
@@ -60,6 +61,7 @@ class Result:
     view: View
     video: VideoSource = field(repr=False)
     asked_end: float | None = None
+    found: tuple[tuple[Found, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.times)
@@ -101,6 +103,20 @@ class Result:
         """Every moment's mask, one after the other."""
         return (self.mask(index) for index in range(len(self)))
 
+    def names(self, index: int) -> tuple[Found, ...]:
+        """What moment ``index``'s mask is made of, by name; empty where the segmenter has no names."""
+        return self.found[index] if self.found else ()
+
+    def parts(self, index: int) -> list[tuple[str, np.ndarray]]:
+        """Moment ``index``'s mask by name: ``(H, W)`` bool each; what no name covers is a "sounding object"."""
+        rest, parts = self.mask(index), []
+        mask = rest.copy()
+        for one in self.names(index):
+            region = self.view.region(one) & mask
+            parts.append((one.name, region))
+            rest &= ~region
+        return [*parts, (str(coco.CATEGORY["name"]), rest)]
+
     def moment(self, index: int) -> Moment:
         """Everything about one moment; its frame is decoded."""
         index = range(len(self))[index]
@@ -122,12 +138,15 @@ class Result:
             return self.at(threshold)._shares
         return self._shares.copy()
 
-    def save_video(self, path: str | Path, progress: Callable[[int, int], None] | None = None) -> Path:
+    def save_video(
+        self, path: str | Path, progress: Callable[[int, int], None] | None = None, labels: bool = True
+    ) -> Path:
         """Write the video with its sound and the masks drawn over it; each mask holds until the next moment.
 
         Args:
             path: The mp4.
             progress: Called with the moments done and their number.
+            labels: Write what is heard beside each mask, where the segmenter has names for it.
 
         Raises:
             AvsegError: the video is no longer there, or ``path`` is the video itself.
@@ -135,7 +154,10 @@ class Result:
         path = Path(path)
         if isinstance(self.source, Path) and path.exists() and self.source.exists() and path.samefile(self.source):
             raise AvsegError(f"{path} is the video itself: choose another name for the overlay.")
-        masks = ((float(time), mask) for time, mask in zip(self.times, self.masks(), strict=True))
+        masks = (
+            Masked(float(time), mask, label_places(self.names(index), self.view) if labels else ())
+            for index, (time, mask) in enumerate(zip(self.times, self.masks(), strict=True))
+        )
         tell = None if progress is None else lambda done: progress(done, len(self))
         write_overlay(path, self.video, self.start, self.asked_end, masks, tell)
         return path
@@ -150,16 +172,18 @@ class Result:
     def to_coco(self, path: str | Path) -> Path:
         """Write a COCO file: an image for each moment, an annotation (compressed RLE) for each that sounds.
 
-        Images have the names that `save_masks` gives and their ``time`` in seconds; the one category is "sounding
-        object". All that sounds at a moment is one annotation.
+        Images have the names that `save_masks` gives and their ``time`` in seconds. A segmenter with names gives an
+        annotation for each object, whose category is what is heard; of any other, all that sounds at a moment is one
+        annotation of the category "sounding object".
         """
         names = (image_name(index, time) for index, time in enumerate(self.times))
+        parts = (self.parts(index) for index in range(len(self)))
         about = {
             "description": f"sounding objects in {self.video.info.path.name}",
             "model": self.model,
             "threshold": self.threshold,
         }
-        write_json_line(path, coco.document(names, self.times, self.masks(), self.size, about))
+        write_json_line(path, coco.document(names, self.times, parts, self.size, about))
         return Path(path)
 
     def save_npz(self, path: str | Path) -> Path:
@@ -234,7 +258,8 @@ class Result:
 
     def _moment(self, index: int, frame: np.ndarray) -> Moment:
         score = self.score(index)
-        return Moment(float(self.times[index]), frame, score, score >= self.threshold, float(self.loudness[index]))
+        mask, loudness = score >= self.threshold, float(self.loudness[index])
+        return Moment(float(self.times[index]), frame, score, mask, loudness, self.names(index))
 
 
 class ScoreStore:
@@ -243,6 +268,7 @@ class ScoreStore:
     def __init__(self) -> None:
         self.times: list[float] = []
         self.loudness: list[float] = []
+        self.found: list[tuple[Found, ...]] = []
         self._scores: list[np.ndarray] = []
         self._bytes = 0
         self._file: IO[bytes] | None = None
@@ -255,6 +281,7 @@ class ScoreStore:
         """Keep a moment's time, loudness and score."""
         self.times.append(moment.time)
         self.loudness.append(moment.loudness)
+        self.found.append(moment.found)
         self._scores.append(moment.score)
         self._shape = moment.score.shape
         self._bytes += moment.score.nbytes
@@ -275,6 +302,7 @@ class ScoreStore:
             view=view,
             video=source.video,
             asked_end=source.asked_end,
+            found=tuple(self.found) if any(self.found) else (),
         )
 
     def _spill(self) -> None:

@@ -43,6 +43,9 @@ class VideoSource(Protocol):
     def audio_windows(self, start: float, inputs: InputConfig) -> AudioWindows:
         """The sound, from ``start`` seconds on, as a model with these inputs hears it."""
 
+    def wave(self, second: int) -> Iterator[np.ndarray]:
+        """The sound in pieces ``(n,)`` float32 at 16 kHz, from a whole second on."""
+
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         """Every frame that begins in ``[start, end)``, with its time."""
 
@@ -80,9 +83,12 @@ class FileSource:
         def pieces(second: int) -> Iterator[np.ndarray]:
             if inputs.front_end == "avsbench":
                 return sampled_sound(iter_sound(self.path, second, self.audio_track), second)
-            return iter_audio(self.path, start=second, track=self.audio_track)
+            return self.wave(second)
 
         return AudioWindows(pieces, start, str(self.path), inputs.audio_offset)
+
+    def wave(self, second: int) -> Iterator[np.ndarray]:
+        return iter_audio(self.path, start=second, track=self.audio_track)
 
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         return iter_frames(self.path, start, end)
@@ -116,20 +122,18 @@ class RecordingSource:
         recording = self.recording
         if inputs.front_end == "avsbench":
             return AudioWindows(self._sampled, start, recording.name, inputs.audio_offset)
-        wave = np.atleast_2d(recording.wave.T)  # (channels, n)
-        rate = recording.sample_rate
+        return AudioWindows(self.wave, start, recording.name, inputs.audio_offset)
 
-        def pieces(second: int) -> Iterator[np.ndarray]:
-            mixer = Mixer(SAMPLE_RATE)
-            before = min(second, 1)  # seconds: the filter hears what came before
-            unwanted = before * SAMPLE_RATE
-            for first in range((second - before) * rate, wave.shape[1], rate):
-                made = mixer.push(wave[:, first : first + rate], rate)[0]
-                yield np.clip(made[unwanted:], -1, 1)
-                unwanted = max(0, unwanted - len(made))
-            yield np.clip(mixer.finish()[0, unwanted:], -1, 1)
-
-        return AudioWindows(pieces, start, recording.name, inputs.audio_offset)
+    def wave(self, second: int) -> Iterator[np.ndarray]:
+        wave = np.atleast_2d(self.recording.wave.T)  # (channels, n)
+        rate, mixer = self.recording.sample_rate, Mixer(SAMPLE_RATE)
+        before = min(second, 1)  # seconds: the filter hears what came before
+        unwanted = before * SAMPLE_RATE
+        for first in range((second - before) * rate, wave.shape[1], rate):
+            made = mixer.push(wave[:, first : first + rate], rate)[0]
+            yield np.clip(made[unwanted:], -1, 1)
+            unwanted = max(0, unwanted - len(made))
+        yield np.clip(mixer.finish()[0, unwanted:], -1, 1)
 
     def frames(self, start: float, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
         for index, time in enumerate(self.recording.begins):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from avseg.files import clear, write_json
-from avseg.inference.export import Masked, image_name, write_overlay
+from avseg.inference.base import FPS, Segmenter
+from avseg.inference.export import Masked, image_name, label_places, write_overlay
 from avseg.inference.moments import Smoothing
 from avseg.inference.output_paths import Outputs, content_of, kinds_of, size_of
 from avseg.inference.result import ScoreStore
-from avseg.inference.segmenter import FPS, AVSegmenter
 from avseg.inference.source import AnySource, RecordingSource, Source, open_source, video_source
 from avseg.media.container import noted
 from avseg.media.images import write_mask
@@ -72,7 +72,7 @@ class SegmentReport:
 
 def segment_video(
     path: AnySource,
-    segmenter: AVSegmenter | Callable[[], AVSegmenter],
+    segmenter: Segmenter | Callable[[], Segmenter],
     out_dir: str | Path,
     fps: float | None = FPS,
     start: float = 0.0,
@@ -83,6 +83,7 @@ def segment_video(
     smoothing: Smoothing | float | None = None,
     name: str | None = None,
     audio_track: int | None = None,
+    labels: bool = True,
 ) -> SegmentReport:
     """Segment a video and write what was found: one path in, finished files out.
 
@@ -95,7 +96,7 @@ def segment_video(
     the overlay, so that memory doesn't grow with the time between moments.
 
     Args:
-        path: Any video with sound that PyAV reads, or whatever else `AVSegmenter.stream` takes.
+        path: Any video with sound that PyAV reads, or whatever else `Segmenter.stream` takes.
         segmenter: The model, or a function that loads it when it turns out to be needed.
         out_dir: OUT; made where it doesn't exist.
         fps: Moments per second; None takes every frame.
@@ -105,12 +106,13 @@ def segment_video(
             skipped, and where only some exist, made with the same options, the others are added.
         progress: Called with the moments done and (about) their total; from another thread.
         save: Any of ``video``, ``masks``, ``coco``, ``npz`` and ``strip``.
-        smoothing: See `AVSegmenter.stream`.
+        smoothing: See `Segmenter.stream`.
         name: NAME; the video's own without its ending if not given.
         audio_track: Which audio track of a video file is heard and kept, counted from 0; the default one if not given.
+        labels: Write what is heard beside each mask of the overlay, where the segmenter has names for it.
 
     Raises:
-        AvsegError: see `AVSegmenter.stream`; or the overlay would replace the video itself, or what stands there is
+        AvsegError: see `Segmenter.stream`; or the overlay would replace the video itself, or what stands there is
             something else.
     """
     began = clock.monotonic()
@@ -139,13 +141,13 @@ def segment_video(
         return _kept(source_path, outputs, kinds, options | getattr(segmenter, "known", {}))
 
     source = open_source(video, fps, start, end)
-    model = segmenter if isinstance(segmenter, AVSegmenter) else segmenter()
+    model = segmenter if isinstance(segmenter, Segmenter) else segmenter()
     options |= model.known
     if outputs.summary.is_file() and not overwrite:
         outputs.check_options(options)
     about = {"content": content, "weights": options.pop("weights")}
     with noted(source.notes), outputs.staged() as stage:
-        rows, store = _write(source, model, how, stage, missing, progress)
+        rows, store = _write(source, model, how, stage, missing, progress, labels)
         result = store.result(source, model.view(source), model.threshold, model.name)
         for kind, make in (("coco", result.to_coco), ("npz", result.save_npz), ("strip", result.plot)):
             if kind in missing:
@@ -172,11 +174,12 @@ def _kept(path: Path, outputs: Outputs, kinds: tuple[str, ...], options: dict[st
 
 def _write(
     source: Source,
-    model: AVSegmenter,
+    model: Segmenter,
     smoothing: Smoothing,
     stage: Outputs,
     kinds: tuple[str, ...],
     progress: Progress | None,
+    labels: bool,
 ) -> tuple[list[dict[str, Any]], ScoreStore]:
     """Run the model; write overlay and masks on the way."""
     rows: list[dict[str, Any]] = []
@@ -189,7 +192,7 @@ def _write(
         if progress is not None:
             progress(done, max(done, source.moments))
 
-    masks = prefetch(_masks(source, model, smoothing, pictures, rows, store))
+    masks = prefetch(_masks(source, model, smoothing, pictures, rows, store, labels))
     if "video" in kinds:
         write_overlay(stage.path("video"), source.video, source.start, source.asked_end, masks, tell)
     else:
@@ -202,11 +205,12 @@ def _write(
 
 def _masks(
     source: Source,
-    model: AVSegmenter,
+    model: Segmenter,
     smoothing: Smoothing,
     pictures: Path | None,
     rows: list[dict[str, Any]],
     store: ScoreStore,
+    labels: bool,
 ) -> Iterator[Masked]:
     """The moments' masks; each is saved and described on the way."""
     view = model.view(source)
@@ -216,16 +220,17 @@ def _masks(
         if pictures is not None:
             write_mask(pictures / name, mask)
         store.add(moment)
-        rows.append(
-            {
-                "index": index,
-                "time": round(moment.time, 6),
-                "mask": f"masks/{name}",
-                "share": round(float(mask.mean()), 6),
-                "loudness": round(moment.loudness, 2),
-            }
-        )
-        yield moment.time, mask
+        row = {
+            "index": index,
+            "time": round(moment.time, 6),
+            "mask": f"masks/{name}",
+            "share": round(float(mask.mean()), 6),
+            "loudness": round(moment.loudness, 2),
+        }
+        if model.names:
+            row["found"] = [found.facts() for found in moment.found]
+        rows.append(row)
+        yield Masked(moment.time, mask, label_places(moment.found, view) if labels else ())
 
 
 def _summary(

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,3 +227,20 @@ def resize(image: np.ndarray, size: tuple[int, int], shrink: Shrink = "area") ->
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     method = cv2.INTER_AREA if any(shrinks) else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=method)
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run-length encoding of a mask ``(H, W)`` bool: ``{"size": [H, W], "counts": text}``."""
+    from pycocotools import mask as coco_masks
+
+    found = coco_masks.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in found["size"]], "counts": found["counts"].decode("ascii")}
+
+
+def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
+    """The inverse of `encode_rle`; also takes counts as a plain list. ``(H, W)`` bool."""
+    from pycocotools import mask as coco_masks
+
+    if isinstance(rle["counts"], list):
+        rle = coco_masks.frPyObjects(rle, *rle["size"])
+    return np.asarray(coco_masks.decode(rle), dtype=np.bool_)

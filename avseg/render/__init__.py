@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, which people with any common colour vision t
 """
 
 from avseg.render.figures import MASK_COLOUR, OKABE_ITO, TRUTH_COLOUR, Colour, Mask, Picture
-from avseg.render.images import GridRow, flow_colours, flow_wheel, overlay, qualitative_grid
+from avseg.render.images import GridRow, flow_colours, flow_wheel, overlay, qualitative_grid, write_labels
 from avseg.render.strip import filmstrip, strip_moments, timeline
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "qualitative_grid",
     "strip_moments",
     "timeline",
+    "write_labels",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
 
 from avseg.render.figures import MASK_COLOUR, TRUTH_COLOUR, Colour, Mask, Picture, blank_figure, grey, show_picture
 
@@ -122,6 +123,33 @@ def _grown(edge: npt.NDArray, radius: int) -> npt.NDArray:
 
 
 LEAST_BOUND = 1.0
+
+
+def write_labels(image: Picture, labels: Sequence[tuple[str, tuple[float, float]]]) -> Picture:
+    """Write texts on an image, each in light letters on a dark ground and whole within the image where there is room.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB.
+        labels: Texts, and where their left and lower end should be, as shares of width and height.
+
+    Returns:
+        A new ``(H, W, 3)`` uint8 image.
+    """
+    height, width = image.shape[:2]
+    size = max(10, round(min(height, width) / 18))
+    font, space = ImageFont.load_default(size), max(2, size // 5)
+    drawn = Image.fromarray(image)
+    draw = ImageDraw.Draw(drawn)
+    for text, (left, lower) in labels:
+        room = width - 2 * space
+        while len(text) > 1 and draw.textlength(text, font) > room:
+            text = f"{text.rstrip('…')[:-1]}…"
+        wide, high = draw.textlength(text, font), size * 1.25
+        x = min(max(left * width, 0), max(width - wide - 2 * space, 0))
+        y = min(max(lower * height - high, 0), max(height - high, 0))
+        draw.rectangle((x, y, x + wide + 2 * space, y + high), fill=(0, 0, 0))
+        draw.text((x + space, y + high / 2), text, font=font, fill=(255, 255, 255), anchor="lm")
+    return np.array(drawn)
 
 
 def flow_colours(flow: npt.NDArray[np.floating], bound: float | None = None) -> Picture:

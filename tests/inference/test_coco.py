@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avseg.inference.export import CATEGORY, annotation, decode_rle, document, encode_rle
+from avseg.inference.export import CATEGORY, annotation, document
+from avseg.media.images import decode_rle, encode_rle
 
 
 def plain(mask: np.ndarray) -> str:
@@ -70,10 +71,10 @@ def test_an_annotation_says_where_the_mask_is() -> None:
 
 
 def test_moments_without_sound_are_images_without_annotation() -> None:
-    masks = [np.zeros((4, 6), bool), np.ones((4, 6), bool)]
-    made = document(["a.png", "b.png"], [0.0, 0.5], masks, (6, 4), {"description": "x"})
+    parts = [[("sounding object", np.zeros((4, 6), bool))], [("sounding object", np.ones((4, 6), bool))]]
+    made = document(["a.png", "b.png"], [0.0, 0.5], parts, (6, 4), {"description": "x"})
     assert [image["id"] for image in made["images"]] == [1, 2]
     assert made["images"][1] == {"id": 2, "file_name": "b.png", "width": 6, "height": 4, "time": 0.5}
     assert [found["image_id"] for found in made["annotations"]] == [2]
     with pytest.raises(ValueError, match="argument 2"):
-        document(["a.png"], [0.0, 0.5], masks, (6, 4), {})
+        document(["a.png"], [0.0, 0.5], parts, (6, 4), {})

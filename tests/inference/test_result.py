@@ -14,9 +14,8 @@ from videos import iou, write_late
 from avseg.errors import AvsegError
 from avseg.inference import AVSegmenter, Result, segment_video
 from avseg.inference import result as results
-from avseg.inference.export import decode_rle
 from avseg.media.audio import load_audio
-from avseg.media.images import read_mask
+from avseg.media.images import decode_rle, read_mask
 from avseg.media.video import iter_frames, probe, read_frames
 
 

@@ -94,7 +94,7 @@ def test_no_frame_waits_for_the_scores_around_it(
             kept.append(moment.frame is not None)
             yield moment
 
-    monkeypatch.setattr("avseg.inference.segmenter.smooth", watched)
+    monkeypatch.setattr("avseg.inference.base.smooth", watched)
     smoothed = list(light.stream(video, fps=fps, smoothing=10))
     assert kept
     assert not any(kept)
