@@ -95,10 +95,11 @@ def segment_parser() -> Parser:
 
 def segment(options: Any) -> int:
     from avseg.errors import AvsegError
+    from avseg.inference.base import choose_device
     from avseg.inference.inputs import find_inputs
     from avseg.inference.moments import Smoothing
     from avseg.inference.output_paths import kinds_of
-    from avseg.inference.segmenter import Pretrained, choose_device
+    from avseg.inference.segmenter import Pretrained
     from avseg.models.loading import check_source
 
     save = kinds_of(kind.strip() for kind in options.save.split(",") if kind.strip())

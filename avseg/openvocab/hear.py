@@ -176,7 +176,7 @@ class AST:
         values = read_json(file, "download it again") if file.is_file() else {}
         known = ("num_mel_bins", "max_length", "mean", "std", "do_normalize")
         self._features = ASTFeatureExtractor(**{key: values[key] for key in known if key in values})
-        self.mids = mids_of(self.model.config.id2label)
+        self.mids: Sequence[str] = mids_of(self.model.config.id2label)
 
     @torch.inference_mode()
     def tag(self, windows: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ class InstanceEyes:
         labels = self.model.config.id2label
         self.classes = {str(name).lower().replace("_", " "): int(index) for index, name in labels.items()}
         backbone: Any = self.model.config.backbone_config
-        size = side or getattr(backbone, "image_size", 384)
+        size: Any = side or getattr(backbone, "image_size", 384)
         self.side = int(size if isinstance(size, int) else size[0])
 
     def covers(self, wanted: Wanted) -> bool:
