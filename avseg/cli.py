@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "convert": ("models", "convert", "make a published checkpoint a model of avseg's"),
     "bench": ("bench", "bench", "measure speed and memory against a plain reference"),
     "models": ("models", "models", "list models that are here, and published ones"),
+    "models download": ("models", "download", "fetch published models by name"),
     "doctor": ("doctor", "doctor", "tell what is installed here and what is missing"),
 }
 
@@ -131,10 +132,10 @@ def _overview(group: str = "") -> str:
             "\nobjects that make the sound.\n"
         )
         example = "avseg demo\n  avseg segment concert.mp4"
-    lines = [f"  {name:<15}{line}" for name, (_, _, line) in COMMANDS.items() if name.startswith(group)]
-    tail = "options:\n  -h, --help     show this help; COMMAND --help shows a command's\n"
+    lines = [f"  {name:<17}{line}" for name, (_, _, line) in COMMANDS.items() if name.startswith(group)]
+    tail = "options:\n  -h, --help       show this help; COMMAND --help shows a command's\n"
     if not group:
-        tail += "  --version      show the version\n"
+        tail += "  --version        show the version\n"
     return f"{head}\ncommands:\n" + "\n".join(lines) + f"\n\n{tail}\nexample:\n  {example}\n"
 
 

@@ -15,7 +15,7 @@ import pytest
 from avseg.cli import main
 from avseg.config import Config, load_config
 from avseg.errors import AvsegError
-from avseg.models.catalog import find_models
+from avseg.models.trained import find_models
 from avseg.reading import _SECTIONS, read_json, read_json_lines, read_yaml
 
 REPOSITORY = Path(__file__).parents[1]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from avseg.errors import AvsegError
 from avseg.inference import shipped_model
-from avseg.models.catalog import FoundModel, find_models
+from avseg.models.catalogue import GROUPS, OPEN_VOCABULARY, folder_of
+from avseg.models.trained import FoundModel, find_models
 
 _LONGEST = 4096  # letters of a path
 _MOST = 50  # models that a list can still be read with
@@ -16,7 +17,8 @@ SHIPPED = (
     "with its sound. It knows these, not the world; on film it may mark nothing, or the wrong thing."
 )
 REAL = (
-    "For real videos, take weights that learned from real ones: `avseg convert` makes a model of a checkpoint that the "
+    "For real videos, fetch models that know the world (`avseg models download open-vocabulary`), or take weights that "
+    "learned from real ones: `avseg convert` makes a model of a checkpoint that the "
     "papers' authors published, `avseg train` trains one. Type the folder of either above."
 )
 NONE = "No model comes with this version, and none was found below `{runs}`: `avseg demo` trains one in minutes."
@@ -37,6 +39,10 @@ class Choice:
     shipped: bool = False
 
 
+OPEN = Choice("any real video: names what it hears, and finds it", Path(OPEN_VOCABULARY))
+"""The segmenter that `avseg models download` fetches."""
+
+
 def choices(runs: str | Path = "runs", named: str | Path | None = None) -> list[Choice]:
     """Every model that the page offers, the default first.
 
@@ -45,6 +51,8 @@ def choices(runs: str | Path = "runs", named: str | Path | None = None) -> list[
         named: A model that was asked for: it comes before all others.
     """
     found = [] if named is None else [Choice(str(named), Path(named))]
+    if str(named) != OPEN_VOCABULARY and all(folder_of(name) for name in GROUPS[OPEN_VOCABULARY]):
+        found.append(OPEN)
     shipped = shipped_model()
     if shipped is not None:
         found.append(Choice("avseg's own small model (generated scenes)", shipped, shipped=True))

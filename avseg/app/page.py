@@ -10,12 +10,14 @@ from typing import Any
 import gradio as gr
 
 from avseg.app import html
-from avseg.app.choices import Choice, chosen, explained
+from avseg.app.choices import OPEN, Choice, chosen, explained
 from avseg.app.gate import Visitors, number, own_file, threshold_of
 from avseg.app.samples import SAMPLES, Sample, sample_file
 from avseg.app.session import Files, Limits, Session, Stretch, begin, named
 from avseg.errors import AvsegError
-from avseg.inference import FPS, AVSegmenter
+from avseg.inference import FPS, Segmenter
+from avseg.models.catalogue import OPEN_VOCABULARY
+from avseg.models.download import download, missing
 
 KEPT = 3600
 """Seconds that uploads and results are kept."""
@@ -23,6 +25,7 @@ KEPT = 3600
 HERE = Path(__file__).parent
 
 _GONE = "The result is no longer here (results are deleted after an hour): run the video again."
+_FETCH = "Fetch models that know real videos (about 1.1 GB)"
 _STRANGE = "avseg failed on this video in a way that it has no sentence for: the terminal that runs the page says more."
 
 
@@ -40,7 +43,7 @@ class Site:
     """
 
     offered: list[Choice]
-    load: Callable[[Path], AVSegmenter]
+    load: Callable[[Path], Segmenter]
     folder: Path
     limits: Limits
     typed: bool
@@ -137,6 +140,9 @@ class _Asked:
                 allow_custom_value=site.typed,
                 elem_id="model",
             )
+            fetch = gr.Button(
+                _FETCH, size="sm", elem_id="fetch", visible=site.typed and bool(missing([OPEN_VOCABULARY]))
+            )
             words = explained(first, site.offered)
             about = gr.Markdown(words, visible=bool(words), elem_classes="avseg-quiet", elem_id="about")
             with gr.Accordion("Which part, how closely", open=False):
@@ -156,7 +162,30 @@ class _Asked:
         for button, sample in zip(buttons, SAMPLES, strict=True):
             button.click(_sampler(sample), None, video, queue=False, api_visibility="private")
         model.change(lambda value: _about(value, site), model, about, **_AT_ONCE)
+        fetch.click(_fetcher(site), None, [message, model, fetch], concurrency_limit=1, api_visibility="private")
         return cls(video, model, fps, start, end, go, stop, message)
+
+
+def _fetcher(site: Site) -> Callable[..., tuple[Any, Any, Any]]:
+    """Downloads what open vocabulary needs, for people of this machine alone, and offers it."""
+
+    def fetch(
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio fills it in for each call)
+    ) -> tuple[Any, Any, Any]:
+        if not site.typed:
+            return html.error("Only this machine's own people may download."), gr.skip(), gr.skip()
+        try:
+            for entry in missing([OPEN_VOCABULARY]):
+                progress(0, desc=f"Fetching {entry.name}")
+                download(entry, lambda name: lambda done, total: progress((done, total), desc=name, unit="bytes"))
+        except AvsegError as error:
+            return html.error(str(error)), gr.skip(), gr.skip()
+        if OPEN not in site.offered:
+            site.offered.insert(0, OPEN)
+        offered = [(choice.label, str(choice.path)) for choice in site.offered]
+        return html.note("Here."), gr.update(choices=offered, value=str(OPEN.path)), gr.update(visible=False)
+
+    return fetch
 
 
 @dataclass

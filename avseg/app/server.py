@@ -25,7 +25,7 @@ from avseg.files import scratch
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from avseg.inference import AVSegmenter
+    from avseg.inference import Segmenter
 
 PORT = 7860
 _LOADED = 2  # models that are kept in memory
@@ -167,22 +167,22 @@ class Models:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._loaded: OrderedDict[tuple[Path, float], AVSegmenter] = OrderedDict()
+        self._loaded: OrderedDict[tuple[Path, float], Segmenter] = OrderedDict()
         self._lock = Lock()
 
-    def __call__(self, path: Path) -> "AVSegmenter":
+    def __call__(self, path: Path) -> "Segmenter":
         """The model at ``path``, loaded again where its files have changed.
 
         Raises:
             AvsegError: there is no model.
         """
-        from avseg.inference import AVSegmenter
+        from avseg.openvocab.pretrained import load_segmenter
 
         weights = path / "model.safetensors"
         key = path.resolve(), weights.stat().st_mtime if weights.is_file() else 0.0
         with self._lock:
             if key not in self._loaded:
-                self._loaded[key] = AVSegmenter.from_pretrained(path, self._device)
+                self._loaded[key] = load_segmenter(path, self._device)
             self._loaded.move_to_end(key)
             while len(self._loaded) > _LOADED:
                 self._loaded.popitem(last=False)

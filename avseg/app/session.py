@@ -15,7 +15,7 @@ import numpy as np
 
 from avseg.errors import AvsegError
 from avseg.files import whole_file
-from avseg.inference import FPS, AVSegmenter
+from avseg.inference import FPS, Segmenter
 from avseg.inference.result import Result
 from avseg.media.images import resize
 from avseg.media.video import probe
@@ -180,7 +180,7 @@ class Session:
 
 def begin(
     video: Path,
-    segmenter: AVSegmenter,
+    segmenter: Segmenter,
     folder: Path,
     stretch: Stretch | None = None,
     limits: Limits | None = None,

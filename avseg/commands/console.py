@@ -32,6 +32,15 @@ def note(text: str) -> None:
     sys.stderr.write(f"avseg: note: {text}\n")
 
 
+def agreed(question: str) -> bool:
+    """Put a question to whoever sits at the terminal; no where nobody does, or for any answer but yes."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{question}\nDownload? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def show(table: "RenderableType") -> None:
     """Print a table, or what else rich can, at least 80 columns wide."""
     from rich.console import Console

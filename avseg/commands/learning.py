@@ -92,7 +92,9 @@ def evaluate_parser() -> Parser:
         "avseg evaluate runs/demo/ufe --data.root runs/demo/data --data.subset s4 \\\n"
         "    --data.split test --json ufe.json",
     )
-    parser.add_argument("checkpoint", metavar="CKPT", type=str, help="folder of a trained model, or a .ckpt of a run")
+    parser.add_argument(
+        "checkpoint", metavar="CKPT", type=str, help="folder of a trained model, a .ckpt of a run, or a published name"
+    )
     parser.add_argument("--data.root", type=str, required=True, help="folder of Single-source/ and Multi-sources/")
     parser.add_argument("--data.subset", type=Literal["s4", "ms3"], default="s4", help="single or multiple sources")
     parser.add_argument("--data.split", type=Literal["train", "val", "test"], default="test", help="which videos")
@@ -119,7 +121,10 @@ def evaluate_parser() -> Parser:
 def evaluate(options: Any) -> int:
     from avseg.evaluation.evaluate import evaluate_checkpoint, scores_table, selection_table
     from avseg.inference import choose_device
+    from avseg.openvocab.pretrained import is_open_vocabulary
 
+    if is_open_vocabulary(options.checkpoint):
+        return _evaluate_open_vocabulary(options)
     evaluation = evaluate_checkpoint(
         options.checkpoint,
         options.data.root,
@@ -133,6 +138,32 @@ def evaluate(options: Any) -> int:
     )
     if evaluation.flow == "none" and options.data.flow != "computed":
         note(f"{options.checkpoint} takes no motion, so --data.flow {options.data.flow} changes nothing.")
+    show(scores_table(evaluation))
+    if evaluation.diagnostics:
+        show(selection_table(evaluation))
+    if options.json:
+        print(f"scores of every video: {options.json}")
+    return 0
+
+
+def _evaluate_open_vocabulary(options: Any) -> int:
+    from avseg.errors import AvsegError
+    from avseg.evaluation.evaluate import scores_table, selection_table
+    from avseg.openvocab.score import evaluate_open_vocabulary
+    from avseg.openvocab.segmenter import OpenVocabulary
+
+    if options.size != "truth" or options.data.flow != "computed":
+        raise AvsegError(
+            "open-vocabulary is scored at the truth's size with computed flow: leave out --size and --data.flow."
+        )
+    evaluation = evaluate_open_vocabulary(
+        OpenVocabulary.downloaded(options.device),
+        options.data.root,
+        options.data.subset,
+        options.data.split,
+        options.json,
+        options.data.workers,
+    )
     show(scores_table(evaluation))
     if evaluation.diagnostics:
         show(selection_table(evaluation))

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from avseg.commands.console import note
+from avseg.commands.console import agreed, note
 from avseg.commands.parser import Parser
 
 if TYPE_CHECKING:
-    from avseg.models.catalog import FoundModel
+    from avseg.models.trained import FoundModel
 
 IMAGE_ENCODERS = {
     "resnet50": "ResNet-50, ImageNet weights from the hub or a file",
@@ -19,16 +19,11 @@ AUDIO_ENCODERS = {
     "cnn": "a small network over log-mel, trained with the model",
 }
 
-# Where the authors keep what `avseg convert` reads, or link the drives that it lies on.
-PUBLISHED = {
-    "TPAVI": "https://github.com/OpenNLPLab/AVSBench",
-    "AVSegFormer": "https://github.com/vvvb-github/AVSegFormer",
-    "ECMVAE": "https://huggingface.co/OpenNLPLab/MMVAE-AVS",
+# Where the authors of what `avseg convert` reads keep it, or link the drives that it lies on, where no program gets it.
+BY_HAND = {
+    "TPAVI (its README links drives, but no weights of S4 or MS3)": "https://github.com/OpenNLPLab/AVSBench",
     "SAMA-AVS": "https://github.com/jinxiang-liu/anno-free-AVS",
     "TPAVI and AVSegFormer with UFE": "https://github.com/jinxiang-liu/UFE-AVS",
-    "VGGish": "https://github.com/harritaylor/torchvggish/releases",
-    "PVT-v2-b5": "https://github.com/whai362/PVT/releases",
-    "ResNet-50": "https://download.pytorch.org/models/resnet50-19c8e357.pth",
     "ResNet-18": "https://download.pytorch.org/models/resnet18-5c106cde.pth",
 }
 
@@ -50,7 +45,7 @@ def models(options: Any) -> int:
 
     from avseg.inference.segmenter import shipped_model
     from avseg.models import base_models
-    from avseg.models.catalog import find_models, read_model
+    from avseg.models.trained import find_models, read_model
 
     shipped = shipped_model()
     print("the model that comes with avseg (segment without --checkpoint)")
@@ -72,10 +67,73 @@ def models(options: Any) -> int:
     print("\naudio encoders (model.audio_encoder)")
     for name, text in AUDIO_ENCODERS.items():
         print(f"  {name:<20}{text}")
-    print("\npublished checkpoints (for avseg convert), and where their authors keep or link them")
-    for name, text in PUBLISHED.items():
+    _print_published()
+    print("\npublished checkpoints that no program gets (for avseg convert)")
+    for name, text in BY_HAND.items():
         print(f"  {name}\n    {text}")
     return 0
+
+
+def _print_published() -> None:
+    from avseg.models.catalogue import CATALOGUE, GROUPS, models_in
+
+    print("\npublished models (avseg models download NAME; then --checkpoint NAME, or a section weights)")
+    for name, members in GROUPS.items():
+        whole = all(list(models_in(member)) for member in members)
+        print(f"  {name:<26}{'here' if whole else 'not here'}; {', '.join(members)}")
+    for entry in CATALOGUE:
+        here = list(models_in(entry.name))
+        size = "size unknown" if entry.megabytes is None else f"{entry.megabytes} MB"
+        print(f"  {entry.name:<26}{'here' if here else 'not here'}; {size}; licence {entry.licence}")
+        print(f"    {entry.what}")
+        if entry.scores:
+            print(f"    its authors' mIoU and F-score: {entry.scores}")
+        print(f"    {entry.address}")
+        if here not in ([], [entry.name]):
+            print(f"    {', '.join(here)}")
+
+
+def download_parser() -> Parser:
+    parser = Parser(
+        "avseg models download",
+        "NAME [NAME ...] [options]",
+        "Fetch models that others published, check them against what came the first time, and convert those of AVS. "
+        "Where their authors state no licence you are asked once. A download that broke goes on where it stopped. "
+        "AVSEG_HOME names another folder than the usual cache.",
+        "avseg models download open-vocabulary\navseg models download avsegformer-s4-pvt --yes",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="+", type=str, help="as `avseg models` lists them")
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
+    return parser
+
+
+def download(options: Any) -> int:
+    from avseg.models.catalogue import NOT_STATED
+    from avseg.models.download import describe, missing
+
+    entries = missing(options.name)
+    if not entries:
+        print(f"{', '.join(options.name)}: here already")
+        return 0
+    if not options.yes and any(entry.licence == NOT_STATED for entry in entries) and not agreed(describe(entries)):
+        note("nothing was fetched; --yes asks nothing.")
+        return 1
+    for name in fetch([entry.name for entry in entries]):
+        print(name)
+    return 0
+
+
+def fetch(names: list[str]) -> list[str]:
+    """Download what of the names is missing, with a progress bar each; the names that ``--checkpoint`` takes now."""
+    from avseg.models.download import download as fetch_one
+    from avseg.models.download import missing
+    from avseg.progress import progress
+
+    made = []
+    for entry in missing(names):
+        with progress(f"Fetching {entry.name}", "bytes") as bar:
+            made += fetch_one(entry, lambda _, bar=bar: bar)  # type: ignore[misc]
+    return made
 
 
 def _describe(model: "FoundModel") -> str:

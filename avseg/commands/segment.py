@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat
 
-from avseg.commands.console import complain, note, show
+from avseg.commands.console import agreed, complain, note, show
 from avseg.commands.parser import Parser
 from avseg.progress import progress
 
@@ -22,7 +22,8 @@ def segment_parser() -> Parser:
         "Mark what sounds in videos. Of each it writes OUT/NAME.mp4, the video with its sound and the masks drawn over "
         "it, OUT/NAME/masks/*.png, one mask a moment, and OUT/NAME/moments.json. A video that can't be segmented is "
         "named, and the others go on; the exit code is 0 if all is well and 1 if any failed. The model that comes with "
-        "avseg knows generated scenes, not the world: for real videos give weights that learned from real ones.",
+        "avseg knows generated scenes, not the world: for real videos fetch open-vocabulary, which names what it hears "
+        "and finds it, or give weights that learned from real videos.",
         "avseg segment concert.mp4\n"
         "avseg segment films/ 'clips/**/*.mov' --fps 10 --save video,coco --out found\n"
         "avseg segment concert.mp4 --checkpoint runs/demo/ufe --start 60 --end 90 \\\n"
@@ -39,8 +40,8 @@ def segment_parser() -> Parser:
     parser.add_argument(
         "--checkpoint",
         type=str | None,
-        help="folder of a trained model, a .ckpt of a run, or an id on the Hugging Face hub; the model that comes with "
-        "avseg if not given",
+        help="folder of a trained model, a .ckpt of a run, a name that `avseg models` lists, or an id on the Hugging "
+        "Face hub; if not given, open-vocabulary where it was downloaded, else the model that comes with avseg",
     )
     parser.add_argument("--out", type=str, default="segmented", help="folder for the results")
     parser.add_argument(
@@ -88,6 +89,9 @@ def segment_parser() -> Parser:
         metavar="N",
         help="which audio track of a video is heard and kept, counted from 0; the default one if not given",
     )
+    parser.add_argument(
+        "--labels", type=bool, default=True, help="write what is heard beside each mask, where the model has names"
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist, which are kept otherwise")
     return parser
@@ -99,16 +103,16 @@ def segment(options: Any) -> int:
     from avseg.inference.inputs import find_inputs
     from avseg.inference.moments import Smoothing
     from avseg.inference.output_paths import kinds_of
-    from avseg.inference.segmenter import Pretrained
-    from avseg.models.loading import check_source
+    from avseg.openvocab.pretrained import Pretrained, check_segmenter
 
     save = kinds_of(kind.strip() for kind in options.save.split(",") if kind.strip())
     smoothing = Smoothing(options.smoothing, options.hysteresis)
     if options.checkpoint is not None:
-        check_source(options.checkpoint)
+        check_segmenter(options.checkpoint)
     choose_device(options.device)
     inputs = find_inputs(options.path)
-    model = Pretrained(options.checkpoint, options.device, options.threshold)
+    checkpoint = _default() if options.checkpoint is None else options.checkpoint
+    model = Pretrained(checkpoint, options.device, options.threshold)
     done: list[tuple[Input, SegmentReport | None]] = []
     for number, item in enumerate(inputs, 1):
         count = f" ({number} of {len(inputs)})" if len(inputs) > 1 else ""
@@ -126,12 +130,23 @@ def segment(options: Any) -> int:
             note(text)
         done.append((item, report))
     _tell(done)
-    if options.checkpoint is None and any(report is not None and not report.skipped for _, report in done):
+    if checkpoint is None and any(report is not None and not report.skipped for _, report in done):
         note(
-            "The model that comes with avseg knows generated scenes, not the world: for real videos give a model that "
-            "learned from real ones (--checkpoint; see `avseg models`)."
+            "The model that comes with avseg knows generated scenes, not the world: for real videos fetch one that "
+            "knows it (`avseg models download open-vocabulary`), or give one that learned from them (--checkpoint)."
         )
     return FAILED if any(report is None for _, report in done) else 0
+
+
+def _default() -> str | None:
+    """Open vocabulary where it is here; in a terminal, a person is asked once whether to fetch it."""
+    import sys
+
+    from avseg.commands.models import fetch
+    from avseg.openvocab.pretrained import choose_default
+
+    there = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    return choose_default(agreed if there else None, lambda: fetch(["open-vocabulary"]))
 
 
 def _segment_one(item: "Input", model: Any, options: Any, save: Any, smoothing: Any, update: Any) -> "SegmentReport":
@@ -151,6 +166,7 @@ def _segment_one(item: "Input", model: Any, options: Any, save: Any, smoothing: 
             smoothing=smoothing,
             name=item.name,
             audio_track=options.audio_track,
+            labels=options.labels,
         )
     except OSError as error:
         if error.filename is None:  # as where a disk is full

@@ -197,7 +197,7 @@ def _evaluate(
             if inputs.audio is None:
                 inputs = replace(inputs, audio=model.embed_audio(inputs.log_mel))
             for frames_per_clip, found in zip(protocols, videos, strict=True):
-                found += _score(batch, video_logits(model, inputs, batch, frames_per_clip))
+                found += score_videos(batch, video_logits(model, inputs, batch, frames_per_clip))
     if not videos[0]:
         raise AvsegError("There are no clips to evaluate: check the data's root, subset and split.")
     return [Scores(f"T={t}", tuple(found)) for t, found in zip(protocols, videos, strict=True)]
@@ -236,7 +236,13 @@ def _in_parts(model: AVSModel, inputs: Inputs) -> Tensor:
     return torch.cat([model.predict(replace(inputs, **group)).logits for group in groups])
 
 
-def _score(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:
+def score_videos(batch: LabelledBatch, logits: Tensor) -> list[VideoScore]:
+    """The scores of a batch of whole videos, at the truth's own size where the batch has it.
+
+    Args:
+        batch: Of B videos.
+        logits: ``(B, T, 1, H, W)`` at the size of the batch's frames.
+    """
     masks, valid = batch.masks, batch.valid
     if isinstance(batch, EvaluationBatch) and batch.truth is not None and batch.known is not None:
         masks, valid = batch.truth, batch.known.expand_as(batch.truth)

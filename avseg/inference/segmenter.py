@@ -1,12 +1,9 @@
 """A network that is ready to run: a video in, the sounding objects' masks out, one moment at a time."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from functools import cached_property
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +18,8 @@ from avseg.inference.output_paths import weights_of
 from avseg.inference.source import Source
 from avseg.media.container import noted
 from avseg.models import AVSModel
+from avseg.models.catalogue import resolve
 from avseg.models.hub import push_to_hub
-from avseg.models.loading import read_config
 from avseg.prefetch import prefetch
 
 _FRAME_BYTES = 64 * 2**20  # of full-size frames that wait for one pass of the model
@@ -64,6 +61,7 @@ class AVSegmenter(Segmenter):
         """
         choose_device(device)
         check_threshold(threshold)
+        source = None if source is None else resolve(source)
         if source is None:
             source = shipped_model()
             if source is None:
@@ -185,49 +183,6 @@ class AVSegmenter(Segmenter):
         if np.isnan(scores).any():
             raise AvsegError("The model's answer is no number: its weights are too large; train it again.")
         return list(scores)
-
-
-class Pretrained:
-    """A trained model that is loaded once it is needed.
-
-    Args:
-        source: See `AVSegmenter.from_pretrained`, as are ``device`` and ``threshold``.
-
-    Attributes:
-        error: Why it can't be had, once that has turned out.
-    """
-
-    def __init__(self, source: str | Path | None = None, device: str = "auto", threshold: float | None = None):
-        self._source, self._device, self._threshold = source, device, threshold
-        self.error: AvsegError | None = None
-
-    def __call__(self) -> AVSegmenter:
-        """The model.
-
-        Raises:
-            AvsegError: see `AVSegmenter.from_pretrained`.
-        """
-        return self._segmenter
-
-    @cached_property
-    def _segmenter(self) -> AVSegmenter:
-        try:
-            return AVSegmenter.from_pretrained(self._source, self._device, self._threshold)
-        except AvsegError as error:
-            self.error = error
-            raise
-
-    @cached_property
-    def known(self) -> dict[str, Any]:
-        """Of ``threshold``, ``model`` and ``weights`` (what tells these from others) all that files tell unloaded."""
-        path = shipped_model() if self._source is None else Path(self._source)
-        found: dict[str, Any] = {"model": "shipped" if self._source is None else str(self._source)}
-        found["weights"] = weights_of(path)
-        threshold = self._threshold
-        if threshold is None and path is not None and (path / "config.json").is_file():
-            with suppress(AvsegError):
-                threshold = read_config(path / "config.json").threshold
-        return found if threshold is None else found | {"threshold": threshold}
 
 
 def shipped_model() -> Path | None:

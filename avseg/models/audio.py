@@ -1,10 +1,13 @@
 """Audio encoders: log-mel examples to embeddings of 128 numbers."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
+from avseg.models.catalogue import folder_of
 from avseg.models.foreign import load_foreign
 from avseg.models.weights import VGGISH_URL, download, read_state
 
@@ -125,6 +128,8 @@ def build_vggish(weights: WeightsConfig | None) -> VGGish:
     model = VGGish()
     if weights is None or weights.audio == "none":
         return model
-    file = download(VGGISH_URL, "weights.audio") if weights.audio == "audioset" else weights.audio
+    file: str | Path = weights.audio
+    if weights.audio == "audioset":
+        file = folder_of("vggish") or download(VGGISH_URL, "weights.audio")
     load_foreign(model, read_state(file), file, unused=VGGISH_UNUSED)
     return model

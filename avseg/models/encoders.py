@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from avseg.config import ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
 from avseg.models.audio import AudioEncoder, build_audio_encoder
+from avseg.models.catalogue import folder_of
 from avseg.models.efficientnet import EfficientNetLite0
 from avseg.models.foreign import Origin, efficientnet_package, load_foreign, pvt_authors, torchvision_resnet
 from avseg.models.weights import from_hub, read_state
@@ -262,6 +263,8 @@ def hub_repositories() -> dict[str, str]:
 
 
 def _from_hub(name: str) -> Path:
+    if name in _NAMED and (here := folder_of(name)) is not None:
+        return here / "model.safetensors"
     repository = _NAMED[name][1] if name in _NAMED else name
     failure: Exception | None = None
     for file in ("model.safetensors", "pytorch_model.bin"):

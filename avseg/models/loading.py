@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from avseg.config import ModelConfig, model_config_from_dict
 from avseg.errors import AvsegError
 from avseg.models.base import FORMAT_VERSION, AVSModel, build
+from avseg.models.catalogue import resolve
 from avseg.models.encoders import NAMED
 from avseg.models.weights import reach_hub, read_safetensors, read_torch, sound_tensors, tensor_shapes
 from avseg.reading import CONFIG_BYTES, read_json
@@ -97,11 +98,13 @@ def load(source: str | Path) -> AVSModel:
 
     Args:
         source: A folder with ``config.json`` and ``model.safetensors`` (never touches the network), a training
-            checkpoint (``.ckpt``), or the id of a repository on the Hugging Face hub.
+            checkpoint (``.ckpt``), the name of a downloaded model (`avseg.models.catalogue`), or the id of a repository
+            on the Hugging Face hub.
 
     Raises:
         AvsegError: nothing there, or not a model of avseg, or damaged.
     """
+    source = resolve(source)
     path = Path(source)
     if path.is_file():
         return _load_checkpoint(path)
@@ -121,7 +124,7 @@ def check_source(source: str | Path) -> None:
     Raises:
         AvsegError: nothing there, or not the files of a model.
     """
-    path = Path(source)
+    path = Path(resolve(source))
     if path.is_dir():
         for name in ("config.json", "model.safetensors"):
             if not (path / name).is_file():

@@ -13,6 +13,7 @@ from transformers.models.sam.modeling_sam import SamMaskDecoder, SamVisionEncode
 
 from avseg.config import ModelConfig
 from avseg.errors import AvsegError
+from avseg.models.catalogue import folder_of
 from avseg.models.foreign import Origin, adopt
 from avseg.models.weights import from_hub, read_state
 
@@ -187,6 +188,8 @@ def sa1b_weights(name: str, given: str, model: nn.Module) -> dict[str, Tensor]:
 
 
 def _from_hub(name: str) -> Path:
+    if (here := folder_of(name)) is not None:
+        return here / "model.safetensors"
     repository = ENCODERS[name][1] if name in ENCODERS else ""
     try:
         return from_hub(repository, "model.safetensors")

@@ -12,17 +12,22 @@ from avseg.config import InputConfig
 from avseg.errors import AvsegError
 from avseg.inference.base import Segmenter, choose_device
 from avseg.inference.moments import Scored, View
+from avseg.inference.output_paths import digest
 from avseg.inference.source import Source
 from avseg.media.container import noted
 from avseg.media.flow import neighbour_flow
 from avseg.media.video import FramePair
+from avseg.models.catalogue import GROUPS, OPEN_VOCABULARY, SOURCE, folder_of
 from avseg.openvocab.choose import Choice, choose
 from avseg.openvocab.hear import AST, Listener, Names, Tagger, Wanted
 from avseg.openvocab.see import Both, Eyes, InstanceEyes, PromptedEyes
 from avseg.prefetch import prefetch
 
-NAME = "open-vocabulary"
+NAME = OPEN_VOCABULARY
 """What ``--checkpoint`` calls it."""
+
+THRESHOLD = 0.5
+"""Of a candidate's own mask."""
 
 _TOGETHER = {"cpu": 2, "cuda": 16}  # timestamps that are looked at in one pass
 
@@ -74,7 +79,7 @@ class OpenVocabulary(Segmenter):
         how: Choice | None = None,
         name: str = NAME,
     ):
-        super().__init__(device, 0.5 if threshold is None else threshold, name)
+        super().__init__(device, THRESHOLD if threshold is None else threshold, name)
         self.tagger, self.eyes, self.how = tagger, eyes, how or Choice()
         self._names = Names(tagger.mids, self.how.least_sound, self.how.most_nouns)
 
@@ -97,10 +102,28 @@ class OpenVocabulary(Segmenter):
         eyes = Both(InstanceEyes(instances, place), PromptedEyes(prompted, place))
         return cls(AST(tagger, place), eyes, device, threshold, how)
 
+    @classmethod
+    def downloaded(
+        cls, device: str = "auto", threshold: float | None = None, how: Choice | None = None
+    ) -> "OpenVocabulary":
+        """Of the models that ``avseg models download open-vocabulary`` fetched.
+
+        Raises:
+            AvsegError: one of them was not downloaded, or is broken.
+        """
+        found = downloaded_folders()
+        segmenter = cls.from_folders(found["ast"], found["clipseg"], found["rf-detr-seg-nano"], device, threshold, how)
+        segmenter.weights = fingerprint()
+        return segmenter
+
+    @property
+    def inputs(self) -> InputConfig:
+        """How frames are brought to the size at which they are looked at."""
+        return InputConfig(image_size=32 * max(1, round(self.how.size / 32)), resize="stretch")
+
     def view(self, source: Source) -> View:
         """See `Segmenter.view`."""
-        inputs = InputConfig(image_size=32 * max(1, round(self.how.size / 32)), resize="stretch")
-        return View.of(inputs, source.info.width, source.info.height)
+        return View.of(self.inputs, source.info.width, source.info.height)
 
     def _scored(self, source: Source, keep: bool) -> Iterator[Scored]:
         together = _TOGETHER.get(self.device.type, 2)
@@ -144,3 +167,26 @@ class OpenVocabulary(Segmenter):
                     flow = neighbour_flow(small, "farneback")
                 wanted, loudness = self.hear(listener, pair.time)
                 yield Look(pair.time, frame, flow, wanted, loudness, pair.frame if keep else None)
+
+
+def downloaded_folders() -> dict[str, Path]:
+    """The folders of its models by name.
+
+    Raises:
+        AvsegError: one was not downloaded.
+    """
+    found = {name: folder for name in GROUPS[NAME] if (folder := folder_of(name)) is not None}
+    lacking = [name for name in GROUPS[NAME] if name not in found]
+    if lacking:
+        raise AvsegError(
+            f"{NAME} needs {', '.join(lacking)}, not downloaded yet: `avseg models download {NAME}` fetches what is "
+            "missing."
+        )
+    return found
+
+
+def fingerprint() -> str:
+    """What tells the downloaded models from others; empty where they are not all here."""
+    folders = [folder_of(name) for name in GROUPS[NAME]]
+    files = [folder / SOURCE for folder in folders if folder is not None]
+    return digest(files, whole=True) if len(files) == len(folders) else ""

@@ -7,7 +7,7 @@ import pytest
 from toy_models import save_tiny
 
 from avseg.cli import main
-from avseg.models.catalog import find_models
+from avseg.models.trained import find_models
 
 
 @pytest.fixture
