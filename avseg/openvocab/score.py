@@ -9,6 +9,7 @@ import torch
 
 from avseg import __version__
 from avseg.data.avsbench import avsbench
+from avseg.data.clip import LabelledBatch
 from avseg.data.dataset import Clip, whole_videos
 from avseg.data.loader import evaluation_clips
 from avseg.errors import AvsegError
@@ -52,15 +53,7 @@ def evaluate_open_vocabulary(
     found: list[VideoScore] = []
     with bar(f"Evaluating {segmenter.name}", "videos", progress) as tell:
         for done, (clip, batch) in enumerate(zip(videos, clips, strict=True), 1):
-            wave = load_audio(_sound_file(clip))
-            mono = wave if wave.ndim == 1 else wave.mean(axis=1)
-            listener = Listener(segmenter.tagger, _pieces(mono), 0.0, segmenter.how.window, segmenter.how.hop)
-            looks = []
-            for k, frame in enumerate(clip):
-                wanted, loudness = segmenter.hear(listener, frame.time)
-                pixels = batch.frames[0, k].permute(1, 2, 0).numpy()
-                assert batch.flow is not None
-                looks.append(Look(frame.time, pixels, batch.flow[0, k].float().numpy(), wanted, loudness))
+            looks = looks_of(segmenter, clip, batch)
             scores = torch.from_numpy(np.stack([one.score.astype(np.float32) for one in segmenter.score(looks)]))
             logits = torch.logit(scores.clamp(1e-4, 1 - 1e-4)) - float(
                 np.log(segmenter.threshold / (1 - segmenter.threshold))
@@ -84,6 +77,31 @@ def evaluate_open_vocabulary(
     if out is not None:
         write_evaluation(out, evaluation)
     return evaluation
+
+
+def looks_of(segmenter: OpenVocabulary, clip: Clip, batch: LabelledBatch) -> list[Look]:
+    """A video's frames as the segmenter sees and hears them.
+
+    Args:
+        segmenter: Which.
+        clip: The frames, whose video or WAV file is listened to.
+        batch: The same frames with flow, of one clip.
+
+    Raises:
+        AvsegError: a video without sound.
+    """
+    wave = load_audio(_sound_file(clip))
+    how = segmenter.how
+    listener = Listener(
+        segmenter.tagger, _pieces(wave.mean(axis=1) if wave.ndim > 1 else wave), 0.0, how.window, how.hop
+    )
+    assert batch.flow is not None
+    looks = []
+    for k, frame in enumerate(clip):
+        wanted, loudness = segmenter.hear(listener, frame.time)
+        pixels = batch.frames[0, k].permute(1, 2, 0).numpy()
+        looks.append(Look(frame.time, pixels, batch.flow[0, k].float().numpy(), wanted, loudness))
+    return looks
 
 
 def _sound_file(clip: Clip) -> Path:
