@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor
 
 from avseg import __version__
+from avseg.config import InputConfig
 from avseg.data.avsbench import avsbench
 from avseg.data.clip import EvaluationBatch, LabelledBatch, windows
 from avseg.data.dataset import check_files, unique_frames, whole_videos
@@ -18,14 +20,14 @@ from avseg.errors import AvsegError
 from avseg.evaluation.metrics import f_score_per_video, jaccard_per_frame
 from avseg.evaluation.scores import Evaluation, Means, Scores, VideoScore, write_evaluation
 from avseg.files import check_file
-from avseg.models.base import AVSModel, Inputs, evaluation_mode, normalise
+from avseg.models.base import AVSModel, Inputs, evaluation_mode, normalise, resized
 from avseg.models.loading import check_source, load
 from avseg.progress import Progress
 from avseg.progress import progress as bar
 
 Size = Literal["truth", "model", "seen"]
 """At whose size scores are taken: the stored masks', or that of the model's images, or that to which it enlarges these;
-masks are then brought to it."""
+masks are then brought to it by their nearest pixels. What the model looks at is the same in all."""
 
 
 def evaluate(
@@ -84,7 +86,7 @@ def evaluate_checkpoint(
             control, that of another video of the split.
         progress: Whether to draw a progress bar.
         size: At which size scores are taken. ``truth``: logits are enlarged or shrunk bilinearly to the masks' own;
-            ``model``: masks are brought to ``inputs.image_size``; ``seen``: images and masks to ``inputs.model_size``.
+            ``model``: masks are brought to ``inputs.image_size``; ``seen``: to ``inputs.model_size``.
 
     Raises:
         AvsegError: no model or no clips there, they don't fit together, or ``out`` can't be written.
@@ -97,14 +99,13 @@ def evaluate_checkpoint(
     videos = whole_videos(avsbench(root, subset), split)
     scenes = read_scenes(root, subset, split)
     model = load(checkpoint)
-    if size == "seen":
-        model.config.inputs = replace(model.config.inputs, image_size=model.config.inputs.seen_size, model_size=None)
     given = flow if model.config.neighbouring_frames else "none"
     inputs = model.config.inputs
     check_files(unique_frames(videos), stored_flow(given), inputs.flow_method)
-    clips = evaluation_clips(root, subset, split, inputs, workers, flow=given, truth=size == "truth")
+    clips = evaluation_clips(root, subset, split, inputs, workers, flow=given, truth=size != "model")
     with bar(f"Evaluating {Path(checkpoint).name}", "videos", progress) as tell:
-        scores = evaluate_both(model, _counted(clips, tell), device)
+        counted = _counted(clips, tell)
+        scores = evaluate_both(model, _seen(counted, inputs) if size == "seen" else counted, device)
     evaluation = Evaluation(
         model=str(checkpoint),
         root=str(root),
@@ -121,6 +122,23 @@ def evaluate_checkpoint(
     if out is not None:
         write_evaluation(out, evaluation)
     return evaluation
+
+
+def _seen(clips: Iterable[LabelledBatch], inputs: InputConfig) -> Iterator[LabelledBatch]:
+    """Videos with images and masks at the size that the model sees, where its answer then is; flow is left as it is."""
+    side = inputs.seen_size
+    for batch in clips:
+        assert isinstance(batch, EvaluationBatch)
+        assert batch.truth is not None
+        assert batch.known is not None
+        left, top, width, height = (round(part * side / inputs.image_size) for part in batch.area)
+        shape = (*batch.truth.shape[:3], side, side)
+        masks, valid = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+        area = (..., slice(top, top + height), slice(left, left + width))
+        truth = F.interpolate(batch.truth.flatten(0, 1).float(), (height, width), mode="nearest-exact")
+        masks[area], valid[area] = truth.bool().unflatten(0, shape[:2]), batch.known
+        frames = resized(batch.frames.float() / 255, (side, side))
+        yield replace(batch, frames=frames, masks=masks, valid=valid, truth=None)
 
 
 def _counted(clips: Batches, tell: Progress) -> Iterator[LabelledBatch]:

@@ -225,8 +225,8 @@ class AVSModel(nn.Module, ABC):
             ValueError: the model has the NF branch and no flow was given.
         """
         side, size = self.config.inputs.model_size, frames.shape[-2:]
-        prediction = self.compute(frames if side is None else _resized(frames, (side, side)), audio, flow)
-        prediction.logits = _resized(prediction.logits, size)
+        prediction = self.compute(frames if side is None else resized(frames, (side, side)), audio, flow)
+        prediction.logits = resized(prediction.logits, size)
         return prediction
 
     def compute(self, frames: Tensor, audio: Tensor, flow: Tensor | None = None) -> Prediction:
@@ -283,7 +283,7 @@ class AVSModel(nn.Module, ABC):
         return folder
 
 
-def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     """``(B, T, C, h, w)`` -> ``(B, T, C, *size)``, bilinear; antialiased where it shrinks."""
     if x.shape[-2:] == tuple(size):
         return x

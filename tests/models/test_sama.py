@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 import torch
 from fixtures.reference import FIXTURES, Reference, draw
+from helpers import make_avsbench
 from torch import Tensor
+from torch.nn import functional as F
 
 from avseg.config import InputConfig, ModelConfig, WeightsConfig
+from avseg.data.clip import EvaluationBatch
+from avseg.data.loader import evaluation_clips
 from avseg.errors import AvsegError
-from avseg.models import build, load
+from avseg.evaluation.evaluate import evaluate_checkpoint
+from avseg.evaluation.metrics import jaccard_per_frame
+from avseg.inference import AVSegmenter
+from avseg.models import build, load, normalise
 from avseg.models.convert import convert
 from avseg.models.encoders import check_weights
+from avseg.models.motion import MotionBranch
 from avseg.models.published import recognise
 from avseg.models.published_sama import published_sama
 from avseg.models.sam import ENCODERS, dense_positions
@@ -233,3 +241,46 @@ def test_settings_that_make_no_model_are_sentences() -> None:
     assert sorted(ENCODERS) == ["sam_vit_b", "sam_vit_h", "sam_vit_l"]
     with pytest.raises(AvsegError, match=r"weights\.image: imagenet does not exist: give a weights file, sa1b or none"):
         check_weights(ModelConfig(base="sama", image_encoder="sam_vit_b"), WeightsConfig())
+
+
+@pytest.mark.parametrize(("resize", "height"), [("stretch", 128), ("letterbox", 64)])
+def test_saved_and_loaded_it_is_scored_at_each_size_and_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: Any, height: int
+) -> None:
+    """Scores at the larger size are of the larger logits; motion stays as the model learnt it."""
+    wide: dict[str, Any] = {name: {"size": (96, 48)} for name in ("-s4_test_0", "s4_test_1")}
+    make_avsbench(tmp_path, "s4", {"test": 2}, settings=wide, prepared=True)
+    model = tiny(128, neighbouring_frames=True, flow_fusion="normalised")
+    model.config.inputs.resize = resize
+    folder = model.save_pretrained(tmp_path / "model")
+    given: list[Tensor] = []
+    features = MotionBranch.features
+
+    def spy(self: MotionBranch, flow: Tensor, sizes: Any) -> list[Tensor]:
+        given.append(flow)
+        return features(self, flow, sizes)
+
+    monkeypatch.setattr(MotionBranch, "features", spy)
+    scores, motion = {}, {}
+    for size in ("truth", "model", "seen"):
+        found = evaluate_checkpoint(folder, tmp_path, "s4", workers=0, progress=False, size=size)  # type: ignore[arg-type]
+        assert found.size == size
+        scores[size], motion[size] = found.scores["T=5"].miou, torch.cat(given)
+        given.clear()
+    assert torch.equal(motion["truth"], motion["seen"])
+    assert scores["seen"] != scores["truth"]
+    loaded, wanted, top = load(folder).eval(), [], (128 - height) // 2
+    for batch in evaluation_clips(tmp_path, "s4", "test", loaded.config.inputs, truth=True):
+        inputs = normalise(batch, loaded.config)
+        frames = F.interpolate(inputs.frames[0], (128, 128), mode="bilinear")[None]
+        with torch.no_grad():
+            logits = loaded.compute(frames, loaded.embed_audio(inputs.log_mel), inputs.flow).logits
+        logits = F.interpolate(logits[0], (128, 128), mode="bilinear")[None, :, :, top : top + height]
+        assert isinstance(batch, EvaluationBatch)
+        assert batch.truth is not None
+        truth = F.interpolate(batch.truth[0].float(), (height, 128), mode="nearest-exact")[None].bool()
+        wanted.append(jaccard_per_frame(logits, truth).mean().item())
+    assert scores["seen"] == pytest.approx(sum(wanted) / len(wanted), abs=1e-6)
+
+    video = next(tmp_path.glob("**/raw_videos/test/*/*.mp4"))
+    assert [moment.mask.shape for moment in AVSegmenter(loaded, "cpu").stream(video, fps=1)] == [(48, 96)] * 5
