@@ -44,6 +44,18 @@ _SHARE = Range(0, 1)
 _COUNT = Range(1, 1_000_000)
 _WIDTH = Range(1, 65_536)
 _LAYERS = Range(1, 128)
+_WEIGHT = Range(0, 1_000_000)
+_QUERIES = {  # of base models whose queries compete
+    "queries": Range(1, 10_000),
+    "decoder_layers": _LAYERS,
+    "heads": Range(1, 1024),
+    "feedforward": _WIDTH,
+    "dropout": Range(0, 1, below=True),
+    **{f"cost_{part}": _WEIGHT for part in ("score", "dice")},
+    **{f"{loss}_weight": _WEIGHT for loss in ("score", "dice", "focal", "bce")},
+    "silent_weight": _WEIGHT,
+    "agreement_score": _WEIGHT,
+}
 
 RANGES: dict[str, Range] = {
     "model.width": Range(4, 8192, multiple=4),
@@ -95,6 +107,8 @@ RANGES: dict[str, Range] = {
     "ecmvae.mutual_weight": Range(0, 1_000_000),
     "ecmvae.difference_weight": Range(0, 1_000_000),
     "ecmvae.similarity_weight": Range(0, 1_000_000),
+    **{f"{base}.{name}": limits for base in ("catr",) for name, limits in _QUERIES.items()},
+    "catr.encoder_layers": _LAYERS,
     "sama.adapter_width": _WIDTH,
     "sama.iou_weight": Range(0, 1_000_000),
     "avsegformer.queries": Range(1, 10_000),

@@ -56,9 +56,10 @@ def test_a_row_is_what_its_name_says(name: str) -> None:
     assert config.model.audio_encoder == "vggish"
     assert (config.weights.image, config.weights.audio) == ("sa1b" if base == "sama" else "imagenet", "audioset")
     assert config.model.inputs.image_size == 224
+    assert config.model.inputs.seen_size == (448 if base == "catr" else 224)
     assert config.run.out == f"runs/{name}"
     if arm == "ufe":  # as the authors' code has it; see docs/departures.md
-        fusion = "gated" if base == "sama" else "normalised"  # the one that starts as a trained encoder knows it
+        fusion = "gated" if base in ("sama", "catr") else "normalised"
         assert (config.ufe.cutmix_audio, config.model.flow_fusion) == ("own", fusion)
         assert (config.ufe.unsup_weight, config.model.frames_per_clip) == (0.5, 1)
         assert config.ufe.unsup_loss == ("base" if base == "avsegformer" else "consistency")

@@ -20,6 +20,7 @@ from avseg.models.published import (
     published_vggish,
     recognise,
 )
+from avseg.models.published_catr import published_catr
 from avseg.models.published_sama import published_sama
 from avseg.models.weights import VGGISH_URL, read_state
 
@@ -27,6 +28,7 @@ _FILES = {"config.json", "model.safetensors"}
 _WITHOUT_SOUND = {  # base models whose checkpoints hold no audio encoder
     "tpavi": ("a TPAVI", published_tpavi),
     "ecmvae": ("an ECMVAE", published_ecmvae),
+    "catr": ("a CATR", published_catr),
 }
 _WITH_SOUND = {"avsegformer": published_avsegformer, "sama": published_sama}
 
@@ -51,15 +53,15 @@ class Converted:
 def convert(file: str | Path, out: str | Path, vggish: str | Path | None = None, overwrite: bool = False) -> Converted:
     """Write a checkpoint that its authors published as a folder of avseg's. Nothing in the file is executed.
 
-    A TPAVI, AVSegFormer, ECMVAE or SAMA-AVS becomes a model for `avseg.models.load`, which predicts what its authors'
-    code does. An encoder alone becomes a folder whose path ``weights.image`` (ResNet-50, PVT-v2-b5),
+    A TPAVI, AVSegFormer, ECMVAE, CATR or SAMA-AVS becomes a model for `avseg.models.load`, which predicts what its
+    authors' code does. An encoder alone becomes a folder whose path ``weights.image`` (ResNet-50, PVT-v2-b5),
     ``weights.audio`` (VGGish) or ``weights.flow`` (ResNet-18) takes.
 
     Args:
         file: What ``torch.save`` wrote, or ``.safetensors``; see `avseg.models.weights.read_state`.
         out: The folder to write.
-        vggish: VGGish's weights, a file as published or a folder that this function wrote: those of TPAVI and ECMVAE
-            hold no audio encoder.
+        vggish: VGGish's weights, a file as published or a folder that this function wrote: those of TPAVI, ECMVAE
+            and CATR hold no audio encoder.
         overwrite: Replace a converted model that stands at ``out``. A folder with anything else in it is never
             replaced.
 

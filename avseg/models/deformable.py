@@ -139,12 +139,17 @@ def _stored_pixel_grid(
 
 
 def sine_positions(
-    height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype = torch.float32
+    height: int,
+    width: int,
+    channels: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    relative: bool = False,
 ) -> Tensor:
     """Sine positions of a map's pixels, row after row; computed once for each size, device and type.
 
     Half of the channels tell y, the other half x, both counted in pixels from 1; sines and cosines of wavelengths from
-    2π to 10,000·2π pixels alternate.
+    2π to 10,000·2π pixels alternate. Where they are ``relative``, the last pixel of either axis is at 2π.
 
     Args:
         height: Of the map.
@@ -152,20 +157,24 @@ def sine_positions(
         channels: A multiple of 4.
         device: Where the tensor is wanted.
         dtype: Its type.
+        relative: Whether places are parts of the map's side.
 
     Returns:
         ``(height·width, channels)``.
     """
     make = _sine_positions if torch.compiler.is_compiling() else _stored_sine_positions
-    return make(height, width, channels, device, dtype)
+    return make(height, width, channels, device, dtype, relative)
 
 
-def _sine_positions(height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _sine_positions(
+    height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype, relative: bool
+) -> Tensor:
     half = channels // 2
     wavelength = 10_000 ** (torch.arange(0, half, 2, dtype=torch.float64, device="cpu") / half)
 
     def axis(length: int) -> Tensor:
-        angle = torch.arange(1, length + 1, dtype=torch.float64, device="cpu").unsqueeze(1) / wavelength
+        place = torch.arange(1, length + 1, dtype=torch.float64, device="cpu").unsqueeze(1)
+        angle = (place * (2 * math.pi / (length + 1e-6)) if relative else place) / wavelength
         return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
 
     y = axis(height).unsqueeze(1).expand(-1, width, -1)
@@ -174,6 +183,8 @@ def _sine_positions(height: int, width: int, channels: int, device: torch.device
 
 
 @lru_cache(maxsize=128)
-def _stored_sine_positions(height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _stored_sine_positions(
+    height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype, relative: bool
+) -> Tensor:
     with torch.inference_mode(False):
-        return _sine_positions(height, width, channels, device, dtype)
+        return _sine_positions(height, width, channels, device, dtype, relative)

@@ -126,21 +126,22 @@ def dice_loss(
 
 
 def enlarged_where_valid(coarse: Tensor, valid: Tensor) -> Tensor:
-    """A coarse map enlarged bilinearly to the size of ``valid``, from those of its cells alone that hold a valid pixel.
+    """Coarse maps enlarged bilinearly to the size of ``valid``, from those cells alone that hold a valid pixel.
 
     Else a valid pixel beside the padding would be given part of what the map says of the padding.
 
     Args:
-        coarse: ``(B·T, 1, H/4, W/4)``.
+        coarse: ``(B·T, C, h, w)``.
         valid: ``(B, T, 1, H, W)`` bool.
 
     Returns:
-        ``(B, T, 1, H, W)``; 0 far from valid pixels.
+        ``(B, T, C, H, W)``; 0 far from valid pixels.
     """
     size = valid.shape[-2:]
     kept = F.adaptive_max_pool2d(valid.flatten(0, 1).to(coarse.dtype), coarse.shape[-2:])
     both = torch.cat([coarse * kept, kept], dim=1)
-    large, weight = F.interpolate(both, size, mode="bilinear", align_corners=False).split(1, dim=1)
+    enlarged = F.interpolate(both, size, mode="bilinear", align_corners=False)
+    large, weight = enlarged.split([coarse.shape[1], 1], dim=1)
     return (large / weight.clamp(min=1e-6)).unflatten(0, valid.shape[:2])
 
 

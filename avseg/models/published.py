@@ -15,7 +15,7 @@ from avseg.models.encoders import build_image_encoder
 from avseg.models.foreign import Names, Origin, adopt, published_backbone, pvt_authors, torchvision_resnet
 from avseg.models.motion import FlowEncoder, two_channel_stem
 
-Kind = Literal["tpavi", "avsegformer", "ecmvae", "sama", "vggish", "resnet50", "resnet18", "pvt_v2_b5"]
+Kind = Literal["tpavi", "avsegformer", "ecmvae", "catr", "sama", "vggish", "resnet50", "resnet18", "pvt_v2_b5"]
 
 
 def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
@@ -36,6 +36,8 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
         return "avsegformer"
     if has(r"(mm_vae_model|cvae_model)\."):
         return "ecmvae"
+    if has(r"transformer\.temporal_encoder\."):
+        return "catr"
     if has(r"image_encoder\.prompt_generator\."):
         return "sama"
     if has(r"features\.\d") and has(r"embeddings\.\d"):
@@ -47,7 +49,7 @@ def recognise(state: dict[str, Tensor], source: str | Path) -> Kind:
     first = ", ".join(list(state)[:3])
     raise AvsegError(
         f"{source} is not a checkpoint that is known here (it begins with {first}): give one of TPAVI, AVSegFormer, "
-        "ECMVAE, SAMA-AVS, VGGish, PVT-v2-b5, or torchvision's ResNet-50 or ResNet-18."
+        "ECMVAE, CATR, SAMA-AVS, VGGish, PVT-v2-b5, or torchvision's ResNet-50 or ResNet-18."
     )
 
 

@@ -14,28 +14,37 @@ class Attention(nn.Module):
         width: Channels of a token.
         heads: A divisor of ``width``.
         bias: Whether the projections have biases.
+        dropout: Share of the attention's weights that training drops.
     """
 
-    def __init__(self, width: int, heads: int, bias: bool = True):
+    def __init__(self, width: int, heads: int, bias: bool = True, dropout: float = 0.0):
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.input = nn.Linear(width, 3 * width, bias=bias)
         self.output = nn.Linear(width, width, bias=bias)
         _initialise(self)
 
-    def forward(self, queries: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """``(N, Q, width)`` attend to tokens ``(N, S, width)``, or to one another -> ``(N, Q, width)``."""
+    def forward(self, queries: Tensor, tokens: Tensor | None = None, values: Tensor | None = None) -> Tensor:
+        """``(N, Q, width)`` attend to tokens ``(N, S, width)``, or to one another -> ``(N, Q, width)``.
+
+        What is read of the tokens is ``values`` ``(N, S, width)``, where these differ, as they do by positions.
+        """
         if tokens is None:
             query, key, value = self.input(queries).chunk(3, dim=2)
+        elif values is not None:
+            weights = self.input.weight.chunk(3)
+            biases = (None,) * 3 if self.input.bias is None else self.input.bias.chunk(3)
+            given = zip((queries, tokens, values), weights, biases, strict=True)
+            query, key, value = (F.linear(item, weight, bias) for item, weight, bias in given)
         else:
             width = queries.shape[2]
             sections = [width, 2 * width]
             weight, bias = self.input.weight.split(sections), self.input.bias
-            biases = (None, None) if bias is None else bias.split(sections)
-            query = F.linear(queries, weight[0], biases[0])
-            key, value = F.linear(tokens, weight[1], biases[1]).chunk(2, dim=2)
+            parts = (None, None) if bias is None else bias.split(sections)
+            query = F.linear(queries, weight[0], parts[0])
+            key, value = F.linear(tokens, weight[1], parts[1]).chunk(2, dim=2)
         heads = (item.unflatten(2, (self.heads, -1)).transpose(1, 2) for item in (query, key, value))
-        attended = F.scaled_dot_product_attention(*heads)
+        attended = F.scaled_dot_product_attention(*heads, dropout_p=self.dropout if self.training else 0.0)
         result: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return result
 
@@ -61,16 +70,17 @@ class AttentionToOne(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU, Linear, applied to each token.
+    """Linear, GELU (or another ``activation``), Linear, applied to each token.
 
     Args:
         width: Channels.
         hidden: Channels between.
         dropout: Share of the hidden channels that training drops.
+        activation: Between the two.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float = 0.0):
-        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0, activation: type[nn.Module] = nn.GELU):
+        super().__init__(nn.Linear(width, hidden), activation(), nn.Dropout(dropout), nn.Linear(hidden, width))
         _initialise(self)
 
 

@@ -133,6 +133,7 @@ CASES: dict[str, Callable[[Callable[[str], dict[str, Tensor]]], dict[str, Tensor
         state("ufe_avsegformer_resnet50_n2"), state("avsegformer_pvt_n2")
     ),
     "ecmvae pvt_v2_b5 plain": lambda state: state("ecmvae_pvt_n5t5"),
+    "catr pvt_v2_b5 plain": lambda state: state("catr_pvt_n5t5"),
 }
 
 
@@ -148,7 +149,7 @@ def test_every_combination_converts_and_runs(case: str, vggish: Path, folder: Pa
     assert (config.base, config.image_encoder, config.neighbouring_frames) == (base, encoder, arm == "ufe")
     assert config.flow_stages == (4 if case == "tpavi pvt_v2_b5 ufe" else 1)
     values = json.loads((out / "config.json").read_text())
-    if base != "ecmvae":  # of which nobody published one with UFE
+    if base not in ("ecmvae", "catr"):  # of which nobody published one with UFE
         assert (values["flow_fusion"], values["inputs"]["flow_encoding"]) == ("normalised", "published")
         assert values["inputs"]["flow_bound"] == 20
     assert values["inputs"]["front_end"] == "avsbench"
@@ -169,7 +170,7 @@ def test_every_combination_converts_and_runs(case: str, vggish: Path, folder: Pa
         alone = model(frames[:, :1], audio[:, :1], None if flow is None else flow[:, :1]).logits
         assert together.shape == (1, 5, 1, size, size)
         assert together.isfinite().all()
-        # The frames of TPAVI and ECMVAE look at each other, AVSegFormer's do not.
+        # The frames of all look at each other but AVSegFormer's.
         assert torch.allclose(together[:, :1], alone, atol=1e-3) == (base == "avsegformer")
         if flow is not None:
             assert not torch.allclose(together, model(frames, audio, 1 - flow).logits, atol=1e-3)

@@ -18,9 +18,15 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "avsegformer squared": ("avsegformer", {"dice": "squared", "auxiliary_weight": 1.0}),
     "avsegformer plain": ("avsegformer", {"dice": "plain", "auxiliary_weight": 1.0}),
     "avsegformer alone": ("avsegformer", {"auxiliary_weight": 0.0}),
+    "catr": ("catr", {"bce_weight": 0.0}),
+    "catr finest": ("catr", {"mask_stride": 4}),
+    "catr plain": ("catr", {"bce": "plain"}),
 }
 FEW = ("queries", "encoder_layers", "decoder_layers", "generator_layers", "heads", "points")
-SMALL = {"avsegformer": dict.fromkeys(FEW, 2)}
+SMALL = {
+    "avsegformer": dict.fromkeys(FEW, 2),
+    "catr": dict.fromkeys(("queries", "encoder_layers", "decoder_layers", "heads"), 2),
+}
 SIZE = 64
 
 
@@ -69,7 +75,7 @@ def losses(model: AVSModel, prediction: Prediction, masks: Tensor, valid: Tensor
     terms |= {"matching alone": model.matching(prediction, valid)} if "maps" in prediction.aux else {}
     given = tensors(prediction)
     found = torch.autograd.grad(torch.stack(list(terms.values())).sum(), given, allow_unused=True)
-    assert found[0] is not None
+    assert (found[0] is None) == ("masks" in prediction.aux)  # competing queries' losses look at all of them
     return [*terms.values(), *(torch.zeros_like(x) if g is None else g for g, x in zip(found, given, strict=True))]
 
 
@@ -90,11 +96,13 @@ def test_what_is_not_valid_changes_no_loss_and_no_gradient(kind: str, valid: Ten
     expected = losses(model, prediction, masks, valid)
 
     def noise(item: Tensor) -> Tensor:
-        """The item with other values wherever none of a cell's pixels is valid; a sound is its whole frame's."""
+        """The item with other values wherever none of a cell's pixels is valid; sounds and scores are of a frame."""
         size = item.shape[-2:] if item.ndim > 3 else (1, 1)
         kept = F.adaptive_max_pool2d(valid.flatten(0, 1).float(), size).bool()
-        kept = kept.flatten(1) if item.ndim == 3 else kept
-        kept = kept.view(*item.shape[: item.ndim - kept.ndim + 1], *kept.shape[1:])
+        if item.ndim == 3:
+            kept = kept.flatten(1)[..., None] if len(item) == len(kept) else kept.view(2, 3, 1)
+        else:
+            kept = kept.view(*item.shape[: item.ndim - 3], *kept.shape[1:])
         other = 30 * torch.randn(item.shape, generator=generator)
         return torch.where(kept, item.detach(), other).requires_grad_()
 

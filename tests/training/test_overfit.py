@@ -20,6 +20,10 @@ OPTIONS = {
     },
     "ecmvae": {},
     "sama": {"adapter_width": 32},
+    "catr": {
+        "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feedforward": 32, "dropout": 0.0,
+        "mask_stride": 4,
+    },
 }  # fmt: skip
 
 SAM = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "global_attn_indexes": [1]}

@@ -20,8 +20,14 @@ from avseg.config import Config, OptimConfig, UFEConfig
 from avseg.errors import AvsegError
 from avseg.training.run import train
 
-FORMER = {"queries": 4, "encoder_layers": 1, "decoder_layers": 1, "generator_layers": 1, "heads": 2, "points": 2,
-          "feedforward": 16, "generator_feedforward": 16, "mask_hidden": 16, "group_channels": 4}  # fmt: skip
+QUERIES = {"queries": 4, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feedforward": 16}
+OPTIONS = {
+    "avsegformer": {**QUERIES, "generator_layers": 1, "points": 2, "generator_feedforward": 16, "mask_hidden": 16,
+                    "group_channels": 4},
+    "ecmvae": {},
+    "catr": {**QUERIES, "mask_stride": 4},
+    "sama": {"adapter_width": 16},
+}  # fmt: skip
 
 SAM = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "global_attn_indexes": [1]}
 
@@ -34,12 +40,9 @@ def configuration(root: Path, out: Path, base: str, teacher: str, student: str, 
         UFEConfig(distant_frames=True, burn_in=1, teacher=teacher, student=student, ema_decay=0.5),  # type: ignore[arg-type]
         OptimConfig(batch_size=1, accumulate=accumulate, epochs=2, learning_rate=1e-3, name="adamw", clip_norm=1.0),
     )
-    if base == "avsegformer":
-        config.model.base, config.model.options = base, FORMER
-    if base == "ecmvae":
-        config.model.base, config.model.options = base, {}
+    if base in OPTIONS:
+        config.model.base, config.model.options = base, OPTIONS[base]
     if base == "sama":
-        config.model.base, config.model.options = base, {"adapter_width": 16}
         config.model.image_encoder, config.model.image_encoder_config = "sam_vit_b", SAM
     return config
 
