@@ -73,7 +73,7 @@ def test_a_row_is_what_its_name_says(name: str) -> None:
 
 
 def test_all_rows_are_there() -> None:
-    assert len(ROWS) == 32
+    assert len(ROWS) == 40
     assert "demo" in FILES
 
 

@@ -149,7 +149,7 @@ def convert_parser() -> Parser:
         "avseg convert",
         "PUBLISHED --out DIR [options]",
         "Make a checkpoint that its authors published a model of avseg's: config.json and model.safetensors in DIR, "
-        "for segment, evaluate and train. Which model it is (TPAVI, AVSegFormer, ECMVAE or SAMA-AVS, with which "
+        "for segment, evaluate and train. Which model it is (TPAVI, AVSegFormer, ECMVAE, CATR or SAMA-AVS, with which "
         "encoder, with or without UFE) is told from the names and shapes in it. VGGish, ResNet and PVT-v2 files become "
         "a DIR that the section weights of a configuration takes. Nothing in the file is executed.",
         "avseg convert vggish-10086976.pth --out vggish\n"
@@ -162,7 +162,7 @@ def convert_parser() -> Parser:
         "--vggish",
         type=str | None,
         metavar="FILE",
-        help="VGGish's published weights, or the folder they were converted to; a TPAVI or ECMVAE needs them",
+        help="VGGish's published weights, or the folder they were converted to; a TPAVI, ECMVAE or CATR needs them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a converted model that stands there")
     return parser
