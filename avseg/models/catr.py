@@ -187,7 +187,7 @@ class CATR(CompetingQueries):
         clips, size = (audio.shape[0], audio.shape[1]), maps[_TOKENS].shape[-2:]
         pixels = self.pixels(maps[_TOKENS].flatten(2).transpose(1, 2))
         tokens = torch.cat([pixels, self.sounds(audio).repeat_interleave(clips[1], dim=0)], dim=1)
-        positions = sine_positions(*size, pixels.shape[2], pixels.device, pixels.dtype, relative=True)
+        positions = sine_positions(size[0], size[1], pixels.shape[2], pixels.device, pixels.dtype, relative=True)
         positions = F.pad(positions, (0, 0, 0, clips[1]))
 
         memory, layers = tokens, []

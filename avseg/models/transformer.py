@@ -43,8 +43,9 @@ class Attention(nn.Module):
             parts = (None, None) if bias is None else bias.split(sections)
             query = F.linear(queries, weight[0], parts[0])
             key, value = F.linear(tokens, weight[1], parts[1]).chunk(2, dim=2)
-        heads = (item.unflatten(2, (self.heads, -1)).transpose(1, 2) for item in (query, key, value))
-        attended = F.scaled_dot_product_attention(*heads, dropout_p=self.dropout if self.training else 0.0)
+        query, key, value = (item.unflatten(2, (self.heads, -1)).transpose(1, 2) for item in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         result: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return result
 

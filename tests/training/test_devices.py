@@ -22,7 +22,9 @@ from avseg.training.logs import read_metrics
 from avseg.training.run import train
 
 HERE = Path(__file__).parent
-RUNS = list(product(["tpavi", "avsegformer", "ecmvae", "catr", "sama"], ["shared", "ema"], ["separate", "joint"], [1, 2]))
+RUNS = list(
+    product(["tpavi", "avsegformer", "ecmvae", "catr", "sama"], ["shared", "ema"], ["separate", "joint"], [1, 2])
+)
 QUICK = [
     ("tpavi", "shared", "separate", 1),
     ("ecmvae", "shared", "separate", 1),
