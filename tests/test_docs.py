@@ -204,12 +204,12 @@ def test_the_configurations_are_those_that_the_readme_counts() -> None:
     rows = {
         f"{subset}_{model}_{encoder}_{arm}"
         for subset in ("s4", "ms3")
-        for model in ("tpavi", "avsegformer", "ecmvae", "catr")
+        for model in ("tpavi", "avsegformer", "ecmvae", "catr", "autr")
         for encoder in ("resnet50", "pvt_v2_b5")
         for arm in ("baseline", "ufe")
     }
     assert rows <= {path.stem for path in (REPOSITORY / "avseg" / "configs").glob("*.yaml")}
-    assert "{s4, ms3} × {tpavi, avsegformer, ecmvae, catr} × {resnet50, pvt_v2_b5} × {baseline, ufe}" in " ".join(
+    assert "{s4, ms3} × {tpavi, avsegformer, ecmvae, catr, autr} × {resnet50, pvt_v2_b5} × {baseline, ufe}" in " ".join(
         DOCUMENTS["README.md"].split()
     )
 

@@ -1,6 +1,6 @@
 """What a model is: encoders, base models, the flow branch, and how weights are saved and loaded."""
 
-from avseg.models import avsegformer, catr, ecmvae, sama, tpavi  # noqa: F401  (they register themselves)
+from avseg.models import autr, avsegformer, catr, ecmvae, sama, tpavi  # noqa: F401  (they register themselves)
 from avseg.models.base import (
     AVSModel,
     Inputs,

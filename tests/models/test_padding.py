@@ -21,11 +21,13 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "catr": ("catr", {"bce_weight": 0.0}),
     "catr finest": ("catr", {"mask_stride": 4}),
     "catr plain": ("catr", {"bce": "plain"}),
+    "autr": ("autr", {}),
 }
 FEW = ("queries", "encoder_layers", "decoder_layers", "generator_layers", "heads", "points")
 SMALL = {
     "avsegformer": dict.fromkeys(FEW, 2),
     "catr": dict.fromkeys(("queries", "encoder_layers", "decoder_layers", "heads"), 2),
+    "autr": dict.fromkeys(("queries", "encoder_layers", "decoder_layers", "heads", "points"), 2),
 }
 SIZE = 64
 

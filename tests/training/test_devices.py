@@ -23,7 +23,9 @@ from avseg.training.run import train
 
 HERE = Path(__file__).parent
 RUNS = list(
-    product(["tpavi", "avsegformer", "ecmvae", "catr", "sama"], ["shared", "ema"], ["separate", "joint"], [1, 2])
+    product(
+        ["tpavi", "avsegformer", "ecmvae", "catr", "autr", "sama"], ["shared", "ema"], ["separate", "joint"], [1, 2]
+    )
 )
 QUICK = [
     ("tpavi", "shared", "separate", 1),

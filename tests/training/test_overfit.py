@@ -20,6 +20,9 @@ OPTIONS = {
     },
     "ecmvae": {},
     "sama": {"adapter_width": 32},
+    "autr": {
+        "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feedforward": 32, "dropout": 0.0,
+    },
     "catr": {
         "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feedforward": 32, "dropout": 0.0,
         "mask_stride": 4,

@@ -26,6 +26,7 @@ OPTIONS = {
                     "group_channels": 4},
     "ecmvae": {},
     "catr": {**QUERIES, "mask_stride": 4},
+    "autr": {**QUERIES, "points": 2, "group_channels": 4},
     "sama": {"adapter_width": 16},
 }  # fmt: skip
 
