@@ -1,7 +1,7 @@
 """Our reading of AuTR (Liu et al., 2023, arXiv 2307.13236), whose authors published neither program nor weights.
 
 What is known: one fusion of image and sound before a transformer, queries that know the sound, and dynamic convolutions
-that give the masks. Everything else is taken from AVSegFormer and CATR here, or is an option; docs/departures.md lists it.
+that give the masks. The rest is taken from AVSegFormer and CATR here, or is an option; docs/departures.md lists it.
 """
 
 from dataclasses import dataclass
