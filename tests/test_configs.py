@@ -23,6 +23,7 @@ SETTINGS = {  # subset, base model, arm -> batch size, epochs, burn-in, optimise
     ("s4", "avsegformer", "ufe"): (None, 200, 10, "adamw", 2e-5),
     ("ms3", "avsegformer", "ufe"): (8, 200, 10, "adamw", 2e-5),
 }
+SEEN = {("catr", ""): 448, ("sama", "sam_vit_b"): 256, ("sama", "sam_vit_h"): 1024}
 
 
 def built(config: Config) -> AVSModel:
@@ -56,7 +57,7 @@ def test_a_row_is_what_its_name_says(name: str) -> None:
     assert config.model.audio_encoder == "vggish"
     assert (config.weights.image, config.weights.audio) == ("sa1b" if base == "sama" else "imagenet", "audioset")
     assert config.model.inputs.image_size == 224
-    assert config.model.inputs.seen_size == (448 if base == "catr" else 224)
+    assert config.model.inputs.seen_size == SEEN.get((base, encoder), SEEN.get((base, ""), 224))
     assert config.run.out == f"runs/{name}"
     if arm == "ufe":  # as the authors' code has it; see docs/departures.md
         fusion = "gated" if base in ("sama", "catr", "autr") else "normalised"
