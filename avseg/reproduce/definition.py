@@ -240,13 +240,17 @@ class Scale:
         any_of = Path(normpath(FOLDER / self.config.format(subset="*", base="*", encoder=encoder)))
         return encoder in self.encoders or any(any_of.parent.glob(any_of.name))
 
+    def path(self, subset: str, base: str, encoder: str) -> Path:
+        """Where the configuration of a base model is, if there is any."""
+        return Path(normpath(FOLDER / self.config.format(subset=subset, base=base, encoder=encoder)))
+
     def config_file(self, subset: str, base: str, encoder: str) -> Path:
         """The configuration of a base model.
 
         Raises:
             AvsegError: this scale has none.
         """
-        path = Path(normpath(FOLDER / self.config.format(subset=subset, base=base, encoder=encoder)))
+        path = self.path(subset, base, encoder)
         if not path.is_file():
             raise AvsegError(
                 f"The scale {self.name} has no configuration of {base} with {encoder} for {subset}: write {path}."

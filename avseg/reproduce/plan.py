@@ -103,12 +103,13 @@ class Planner:
         Args:
             experiment: The table.
             seeds: Which seeds.
-            only: Keys of cells, or of rows or columns; empty is all, and what gains are given over in other tables.
+            only: Keys of cells, or of rows or columns; empty is all, and what gains are given over in other tables, as
+                far as the scale has configurations for them.
 
         Raises:
             AvsegError: ``only`` names what isn't there, or a cell has no valid configuration.
         """
-        cells = chosen(experiment, only)
+        cells = runnable(experiment, self.scale, self.encoder, only)
         return [Place(cell, seed, self.run(cell.change, seed)) for seed in seeds for cell in cells]
 
     def run(self, change: Change, seed: int) -> Run:
@@ -192,6 +193,21 @@ def chosen(experiment: Experiment, only: Sequence[str] = ()) -> list[Cell]:
         if not any(name in names for names in keys.values()):
             raise AvsegError(f"--only: {experiment.name} has no cell '{name}': it has {', '.join(keys)}.")
     return [cell for cell in cells if keys[cell.key] & set(only)]
+
+
+def runnable(experiment: Experiment, scale: Scale, encoder: str, only: Sequence[str] = ()) -> list[Cell]:
+    """`chosen`, without cells of base models that the scale has no configuration of with this image encoder.
+
+    Where ``only`` names cells, or nothing would be left, all stay, and what looks for the configuration says so.
+    """
+    cells = chosen(experiment, only)
+    found = [cell for cell in cells if scale.path(*subset_and_base(cell), encoder).is_file()]
+    return cells if only or not found else found
+
+
+def subset_and_base(cell: Cell) -> tuple[str, str]:
+    """Whose configuration a cell changes."""
+    return str(cell.change.set.get("data.subset", "s4")), cell.change.base or "tpavi"
 
 
 def compared(experiment: Experiment) -> list[Cell]:

@@ -16,7 +16,7 @@ from avseg.evaluation.scores import Scores, read_evaluation
 from avseg.files import check_folder
 from avseg.reproduce.data import TableData, generated_source, given_source, has_generated
 from avseg.reproduce.definition import RESULTS, Cell, Experiment, Scale, read_experiment, read_scale
-from avseg.reproduce.plan import Place, Planner, Run, chosen, needed, shard
+from avseg.reproduce.plan import Place, Planner, Run, chosen, needed, runnable, shard, subset_and_base
 from avseg.reproduce.records import Record, read_records, write_records
 from avseg.training.logs import read_metrics
 from avseg.training.run import read_run, train
@@ -207,8 +207,10 @@ def make_plan(request: Request, say: Say) -> Plan:
     if request.part is not None:
         shard([], request.part)
     check_folder(request.out)
-    cells = chosen(experiment, request.only)
+    cells = runnable(experiment, scale, encoder, request.only)
     _check_cells(request, scale, cells)
+    for line in _not_run(request, experiment, cells):
+        say(line)
     sources = {subset: _source(request, scale, subset, say) for subset in _subsets(cells)}
     planner = Planner(scale, encoder, sources, request.out, request.overrides)
     places = planner.places(experiment, range(request.seeds), request.only)
@@ -217,12 +219,12 @@ def make_plan(request: Request, say: Say) -> Plan:
 
 def _check_cells(request: Request, scale: Scale, cells: Sequence[Cell]) -> None:
     """Raise AvsegError where a configuration is not there or can't be changed so, before data are generated."""
-    for subset, base in {(_subsets([cell])[0], cell.change.base or "tpavi") for cell in cells}:
+    for subset, base in {subset_and_base(cell) for cell in cells}:
         load_config(scale.config_file(subset, base, request.image_encoder), *request.overrides)
 
 
 def list_plan(request: Request) -> list[str]:
-    """A line for each run of a table, ``done`` or ``to do``; nothing is generated for it.
+    """A line for each run of a table, ``done``, ``to do`` or ``not run``; nothing is generated for it.
 
     Where the data have not been generated yet, runs have no names, and lines name places.
 
@@ -230,7 +232,8 @@ def list_plan(request: Request) -> list[str]:
         AvsegError: as `make_plan`.
     """
     experiment, scale = read_experiment(request.table), read_scale(request.scale)
-    wanted = chosen(experiment, request.only)
+    wanted = runnable(experiment, scale, request.image_encoder, request.only)
+    left_out = _not_run(request, experiment, wanted)
     folder = request.out / "data"
     if request.root is None and not all(has_generated(scale, subset, folder) for subset in _subsets(wanted)):
         seeds = range(request.seeds)
@@ -241,9 +244,19 @@ def list_plan(request: Request) -> list[str]:
                 f"Which runs are part {request.part} is known once {folder} holds the data, which the first run "
                 "generates: leave out --shard, or give --data.root."
             )
-        return [f"to do  {cell.table} {cell.key}, seed {seed}" for seed in seeds for cell in wanted]
+        return [f"to do  {cell.table} {cell.key}, seed {seed}" for seed in seeds for cell in wanted] + left_out
     plan = make_plan(request, lambda line: None)
-    return [f"{'done' if run.done else 'to do':<7}{run.name}" for run in plan.runs]
+    return [f"{'done' if run.done else 'to do':<7}{run.name}" for run in plan.runs] + left_out
+
+
+def _not_run(request: Request, experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
+    """What is said of cells that the scale has no configuration for, beside those that are run."""
+    return [
+        f"not run: {cell.table} {cell.key}, as the scale {request.scale} has no configuration of "
+        f"{subset_and_base(cell)[1]} with {request.image_encoder}"
+        for cell in chosen(experiment, request.only)
+        if cell not in cells
+    ]
 
 
 def run_table(request: Request, say: Say) -> list[Record]:

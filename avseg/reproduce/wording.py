@@ -14,7 +14,8 @@ DASH = "–"
 ENCODERS = {
     "resnet50": "ResNet-50",
     "pvt_v2_b5": "PVT-v2",
-    "vit_h": "ViT-H",
+    "sam_vit_b": "SAM ViT-B",
+    "sam_vit_h": "SAM ViT-H",
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 

@@ -108,7 +108,7 @@ def test_the_later_change_wins() -> None:
         ("table1:avsegformer+ufe/s4", "pvt_v2_b5", "83.15", ".904"),
         ("table2:ecmvae/ms3", "pvt_v2_b5", "57.84", ".708"),
         ("table2:catr/s4", "resnet50", "74.80", ".866"),
-        ("table2:sama-avs/ms3", "vit_h", "63.14", ".691"),
+        ("table2:sama-avs/ms3", "sam_vit_h", "63.14", ".691"),
         ("table3:tpavi+ufe/10%", "resnet50", "66.67", ".820"),
         ("table3:avsegformer/5%", "pvt_v2_b5", "68.35", ".797"),
         ("table4:tpavi+ufe/from-s4", "resnet50", "54.73", ""),

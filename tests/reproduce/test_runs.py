@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from avseg.errors import AvsegError
 from avseg.evaluation.scores import Evaluation, Scores, VideoScore, write_evaluation
 from avseg.reproduce.definition import read_scale
 from avseg.reproduce.records import Record, read_records, write_records
@@ -138,6 +139,31 @@ def test_cells_of_one_subset_need_no_data_of_the_other(avsbench: Path, tmp_path:
     (root / "Single-source").symlink_to(avsbench / "Single-source")
     lines = list_plan(replace(request(root, tmp_path / "out"), table="table2", only=("tpavi/s4", "tpavi+ufe/s4")))
     assert [line.split()[2][:2] for line in lines] == ["s4", "s4"]
+
+
+def test_what_a_scale_has_no_recipe_for_is_not_run_and_named(avsbench: Path, tmp_path: Path) -> None:
+    table2 = replace(request(avsbench, tmp_path), table="table2", overrides=())
+    left_out = [line for line in list_plan(table2) if line.startswith("not run")]
+    assert left_out[0] == (
+        "not run: table2 sama-avs/s4, as the scale small has no configuration of sama with efficientnet_lite0"
+    )
+    assert [line.split()[3].rstrip(",") for line in left_out] == [
+        f"sama-avs{ufe}/{subset}" for ufe in ("", "+ufe") for subset in ("s4", "ms3")
+    ]
+    said: list[str] = []
+    assert not any("sama" in place.run.name for place in make_plan(table2, said.append).places)
+    assert said == left_out
+    large = make_plan(replace(table2, scale="paper", encoder="sam_vit_h"), said.append)
+    assert [place.cell.key for place in large.places] == [
+        "sama-avs/s4",
+        "sama-avs/ms3",
+        "sama-avs+ufe/s4",
+        "sama-avs+ufe/ms3",
+    ]
+    assert [run.config.model.neighbouring_frames for run in large.runs] == [False, False, True, True]
+    for only, encoder in ((("sama-avs",), None), ((), "nothing")):
+        with pytest.raises(AvsegError, match=r"no configuration of sama with|no encoder 'nothing'"):
+            make_plan(replace(table2, only=only, encoder=encoder), said.append)
 
 
 def test_one_cell_again_gives_its_number_again(
