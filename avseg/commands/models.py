@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from avseg.commands.console import agreed, note
+from avseg.commands.console import agreed, complain, note
 from avseg.commands.parser import Parser
+from avseg.errors import AvsegError
 
 if TYPE_CHECKING:
+    from avseg.models.catalogue import Published
     from avseg.models.trained import FoundModel
 
 IMAGE_ENCODERS = {
@@ -85,7 +87,8 @@ def _print_published() -> None:
         here = list(models_in(entry.name))
         size = "size unknown" if entry.megabytes is None else f"{entry.megabytes} MB"
         print(f"  {entry.name:<26}{'here' if here else 'not here'}; {size}; licence {entry.licence}")
-        print(f"    {entry.what}")
+        pixels = f", sees {entry.size} px" if entry.size else ""
+        print(f"    {entry.what}; trained on {entry.data}{pixels}")
         if entry.scores:
             print(f"    its authors' mIoU and F-score: {entry.scores}")
         print(f"    {entry.address}")
@@ -100,40 +103,65 @@ def download_parser() -> Parser:
         "Fetch models that others published, check them against what came the first time, and convert those of AVS. "
         "Where their authors state no licence you are asked once. A download that broke goes on where it stopped. "
         "AVSEG_HOME names another folder than the usual cache.",
-        "avseg models download open-vocabulary\navseg models download avsegformer-s4-pvt --yes",
+        "avseg models download open-vocabulary\navseg models download avsegformer-s4-pvt --yes\n"
+        "avseg models download clipseg --from FOLDER",
     )
     parser.add_argument("name", metavar="NAME", nargs="+", type=str, help="as `avseg models` lists them")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
+    parser.add_argument(
+        "--from",
+        type=str | None,
+        metavar="PATH",
+        help="take one model's file, or the folder with its files, that was fetched by other means; nothing is "
+        "downloaded",
+    )
     return parser
 
 
 def download(options: Any) -> int:
-    from avseg.models.catalogue import NOT_STATED
+    from avseg.models.catalogue import NOT_STATED, named
     from avseg.models.download import describe, missing
 
+    given = getattr(options, "from")
     entries = missing(options.name)
-    if not entries:
+    if given is not None:
+        if len(options.name) != 1 or len(entries := named(options.name[0])) != 1:
+            raise AvsegError("--from is for one model at a time: name one.")
+    elif not entries:
         print(f"{', '.join(options.name)}: here already")
         return 0
-    if not options.yes and any(entry.licence == NOT_STATED for entry in entries) and not agreed(describe(entries)):
+    asked = given is None and not options.yes and any(entry.licence == NOT_STATED for entry in entries)
+    if asked and not agreed(describe(entries)):
         note("nothing was fetched; --yes asks nothing.")
         return 1
-    for name in fetch([entry.name for entry in entries]):
-        print(name)
-    return 0
+    failed = False
+    for entry in entries:
+        try:
+            print("\n".join(_fetch(entry, given)), flush=True)
+        except AvsegError as error:
+            complain(error)
+            failed = True
+    return int(failed)
 
 
-def fetch(names: list[str]) -> list[str]:
-    """Download what of the names is missing, with a progress bar each; the names that ``--checkpoint`` takes now."""
-    from avseg.models.download import download as fetch_one
+def fetch(names: list[str]) -> None:
+    """Download what of the names is missing, with a progress bar each."""
     from avseg.models.download import missing
+
+    for entry in missing(names):
+        _fetch(entry)
+
+
+def _fetch(entry: "Published", given: str | None = None) -> list[str]:
+    from avseg.models.download import download as fetch_one
     from avseg.progress import progress
 
-    made = []
-    for entry in missing(names):
-        with progress(f"Fetching {entry.name}", "bytes") as bar:
-            made += fetch_one(entry, lambda _, bar=bar: bar)  # type: ignore[misc]
-    return made
+    with progress(f"Fetching {entry.name}", "MB") as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar(done // 10**6, -(-total // 10**6))
+
+        return fetch_one(entry, lambda _: tell, given)
 
 
 def _describe(model: "FoundModel") -> str:

@@ -1,6 +1,6 @@
 """Published models by name: what can be had, where from, how large, under which licence, and where it lies once it is.
 
-Nothing is fetched here; see `avseg.models.download`.
+Nothing is fetched here; see `avseg.models.fetching` and `avseg.models.download`.
 """
 
 import os
@@ -26,13 +26,16 @@ class Published:
         name: What it is called here.
         what: What it is, in words.
         kind: ``avs`` and ``encoder`` are converted; ``transformers`` stays as it is.
+        holds: What has to be in it: a kind that `avseg.models.convert` recognises, or a ``model_type`` of transformers.
         source: ``drive:ID`` of Google Drive, ``hub:OWNER/NAME`` of the Hugging Face hub, or an address.
         licence: As its authors state it.
         megabytes: About how large; None where nobody says.
+        data: What it was trained on.
+        encoder: Its image encoder, as a configuration names it.
         size: Pixels of the images that it looks at; None where it has no say.
         scores: Its authors' mIoU and F-score, as printed.
-        revision: Of the hub; what it is at the moment where none is pinned.
-        files: Of a repository, which are fetched; patterns.
+        revision: Of the hub. Without one it is the newest when it is fetched first, and that one from then on.
+        files: Of a repository, which are fetched beside a transformers model's configuration and weights; patterns.
         sha256: Of an address's file, or the beginning of it.
         vggish: Whether a conversion needs VGGish, which is fetched as well.
     """
@@ -43,9 +46,12 @@ class Published:
     source: str
     licence: str
     megabytes: int | None = None
+    holds: str = ""
+    data: str = ""
+    encoder: str = ""
     size: int | None = None
     scores: str = ""
-    revision: str = "main"
+    revision: str = ""
     files: tuple[str, ...] = ()
     sha256: str = ""
     vggish: bool = False
@@ -58,35 +64,61 @@ class Published:
             return f"https://drive.google.com/file/d/{rest}"
         return f"https://huggingface.co/{rest}" if kind == "hub" else self.source
 
+    @property
+    def wanted(self) -> str:
+        """Which files a person has to fetch there, in words."""
+        if self.kind != "transformers":
+            return " or ".join(self.files) or "the file"
+        return ", ".join((CONFIGURATION, WEIGHTS[0], *self.files))
 
-_TRANSFORMERS = ("config.json", "*.safetensors", "preprocessor_config.json")
+
+CONFIGURATION = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Of a transformers model, the first that its repository has."""
+
+_PREPARATION = "preprocessor_config.json"
 _TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def _avsegformer(subset: str, encoder: str, drive: str, scores: str) -> Published:
-    spelled = {"resnet50": "ResNet-50", "pvt": "PVT-v2-b5"}[encoder]
+    short, spelled = {"resnet50": ("resnet50", "ResNet-50"), "pvt_v2_b5": ("pvt", "PVT-v2-b5")}[encoder]
     return Published(
-        f"avsegformer-{subset}-{encoder}",
-        f"AVSegFormer (AAAI 2024), {spelled}, trained on AVSBench's {subset.upper()}",
+        f"avsegformer-{subset.lower()}-{short}",
+        f"AVSegFormer (AAAI 2024) with {spelled}",
         "avs",
         f"drive:{drive}",
         NOT_STATED,
+        holds="avsegformer",
+        data=f"AVSBench {subset}",
+        encoder=encoder,
         size=224,
         scores=scores,
     )
 
 
+def _transformers(
+    name: str, what: str, repository: str, licence: str, megabytes: int, holds: str, data: str,
+    size: int | None = None, files: tuple[str, ...] = (),
+) -> Published:  # fmt: skip
+    return Published(
+        name, what, "transformers", f"hub:{repository}", licence, megabytes, holds, data, size=size,
+        files=(_PREPARATION, *files),
+    )  # fmt: skip
+
+
 CATALOGUE: tuple[Published, ...] = (
-    _avsegformer("s4", "resnet50", "1nvIfR-1XZ_BgP8ZSUDuAsGhAwDJRxgC3", "76.45 / .859"),
-    _avsegformer("s4", "pvt", "1ZJ55jxoHP1ur-hLBkGcha8sjptE_shfw", "82.06 / .899"),
-    _avsegformer("ms3", "resnet50", "1MRk5gQnUtiWwYDpPfB20fO07SVLhfuIV", "49.53 / .628"),
-    _avsegformer("ms3", "pvt", "1iKTxWtehAgCkNVty-4H1zVyAOaNxipHv", "58.36 / .693"),
+    _avsegformer("S4", "resnet50", "1nvIfR-1XZ_BgP8ZSUDuAsGhAwDJRxgC3", "76.45 / .859"),
+    _avsegformer("S4", "pvt_v2_b5", "1ZJ55jxoHP1ur-hLBkGcha8sjptE_shfw", "82.06 / .899"),
+    _avsegformer("MS3", "resnet50", "1MRk5gQnUtiWwYDpPfB20fO07SVLhfuIV", "49.53 / .628"),
+    _avsegformer("MS3", "pvt_v2_b5", "1iKTxWtehAgCkNVty-4H1zVyAOaNxipHv", "58.36 / .693"),
     Published(
         "ecmvae",
         "ECMVAE (ICCV 2023), each checkpoint of its repository as ecmvae/NAME",
         "avs",
         "hub:OpenNLPLab/MMVAE-AVS",
         NOT_STATED,
+        holds="ecmvae",
+        data="AVSBench S4 or MS3, as the files' names may tell",
         size=224,
         scores="81.74 / .901 (S4, PVT-v2-b5)",
         files=("*.pth", "*.pt", "*.bin", "*.safetensors"),
@@ -94,40 +126,38 @@ CATALOGUE: tuple[Published, ...] = (
     ),
     Published(
         "vggish",
-        "VGGish, trained on AudioSet: what TPAVI, ECMVAE and CATR hear with",
+        "VGGish: what TPAVI, ECMVAE and CATR hear with",
         "encoder",
         "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
         "Apache-2.0",
         288,
+        holds="vggish",
+        data="AudioSet",
         sha256="10086976",
     ),
-    Published(
-        "resnet50", "ResNet-50, trained on ImageNet", "transformers", "hub:microsoft/resnet-50", "Apache-2.0", 102,
-        size=224, files=_TRANSFORMERS,
+    _transformers(
+        "resnet50", "ResNet-50", "microsoft/resnet-50", "Apache-2.0", 102, "resnet", "ImageNet", 224
     ),
-    Published(
-        "pvt_v2_b5", "PVT-v2-b5, trained on ImageNet", "transformers", "hub:OpenGVLab/pvt_v2_b5", "Apache-2.0", 328,
-        size=224, files=_TRANSFORMERS,
+    _transformers("pvt_v2_b5", "PVT-v2-b5", "OpenGVLab/pvt_v2_b5", "Apache-2.0", 328, "pvt_v2", "ImageNet", 224),
+    _transformers(
+        "sam_vit_b", "Segment Anything, ViT-B: where SAMA-AVS starts", "facebook/sam-vit-base", "Apache-2.0", 375,
+        "sam", "SA-1B", 1024,
     ),
-    Published(
-        "sam_vit_b", "Segment Anything, ViT-B: where SAMA-AVS starts", "transformers", "hub:facebook/sam-vit-base",
-        "Apache-2.0", 375, size=1024, files=_TRANSFORMERS,
+    _transformers(
+        "sam_vit_h", "Segment Anything, ViT-H: where SAMA-AVS starts", "facebook/sam-vit-huge", "Apache-2.0", 2564,
+        "sam", "SA-1B", 1024,
     ),
-    Published(
-        "sam_vit_h", "Segment Anything, ViT-H: where SAMA-AVS starts", "transformers", "hub:facebook/sam-vit-huge",
-        "Apache-2.0", 2564, size=1024, files=_TRANSFORMERS,
+    _transformers(
+        "ast", "Audio Spectrogram Transformer: hears 527 classes", "MIT/ast-finetuned-audioset-10-10-0.4593",
+        "BSD-3-Clause", 346, "audio-spectrogram-transformer", "AudioSet",
     ),
-    Published(
-        "ast", "Audio Spectrogram Transformer, trained on AudioSet: hears 527 classes", "transformers",
-        "hub:MIT/ast-finetuned-audioset-10-10-0.4593", "BSD-3-Clause", 346, files=_TRANSFORMERS,
+    _transformers(
+        "clipseg", "CLIPSeg: marks what a text names", "CIDAS/clipseg-rd64-refined", "Apache-2.0", 603,
+        "clipseg", "PhraseCut", 352, _TOKENIZER,
     ),
-    Published(
-        "clipseg", "CLIPSeg: marks what a text names", "transformers", "hub:CIDAS/clipseg-rd64-refined", "Apache-2.0",
-        603, size=352, files=(*_TRANSFORMERS, *_TOKENIZER),
-    ),
-    Published(
-        "rf-detr-seg-nano", "RF-DETR with masks, trained on COCO: marks instances of 80 classes", "transformers",
-        "hub:Roboflow/rf-detr-seg-nano", "Apache-2.0", 135, files=_TRANSFORMERS,
+    _transformers(
+        "rf-detr-seg-nano", "RF-DETR with masks: marks instances of 80 classes", "Roboflow/rf-detr-seg-nano",
+        "Apache-2.0", 135, "rf_detr", "COCO",
     ),
 )  # fmt: skip
 

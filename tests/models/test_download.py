@@ -1,148 +1,25 @@
-"""Published models by name, against real servers on this machine: one like the hub, one like a drive, one plain."""
+"""Published models by name, of plain addresses and a drive, against a real server on this machine."""
 
+import errno
 import hashlib
 import io
 import json
-import threading
-import urllib.parse
-from collections.abc import Iterator
+import shutil
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from fixtures.reference import Reference
-from requests.adapters import HTTPAdapter
+from served_models import CONFIG, Server, entry, saved, tensors, transformers
 
 from avseg.cli import main
 from avseg.errors import AvsegError
 from avseg.models import catalogue, download
-from avseg.models.catalogue import CATALOGUE, Published, folder_of, models_in, named, resolve
+from avseg.models.catalogue import CATALOGUE, folder_of, models_in, named, resolve
 from avseg.models.download import describe, missing
 from avseg.models.weights import read_state
-
-
-class Server(BaseHTTPRequestHandler):
-    """Answers as the Hugging Face hub, as a drive with its page of confirmation, or with plain files and ranges."""
-
-    files: ClassVar[dict[str, bytes]] = {}
-    breaks: ClassVar[list[int]] = []  # after how many bytes the next answers break off
-    seen: ClassVar[list[str]] = []
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        # A proxy is given whole addresses.
-        parts = urllib.parse.urlsplit(urllib.parse.unquote(self.path))
-        query = urllib.parse.parse_qs(parts.query)
-        self.seen.append(f"{self.path} {self.headers.get('Range', '')}".strip())
-        if parts.path.startswith("/api/models/"):
-            self._repository(parts.path.removeprefix("/api/models/"))
-        elif parts.path == "/uc":
-            self._drive(query["id"][0], "confirm" in query)
-        elif parts.path == "/download":
-            self._drive(query["id"][0], True)
-        else:
-            name = parts.path.rpartition("/resolve/")[2].partition("/")[2] if "/resolve/" in parts.path else parts.path
-            self._file(name.strip("/"), {"X-Repo-Commit": "c" * 40})
-
-    def _repository(self, path: str) -> None:
-        names = [{"rfilename": name} for name in self.files]
-        self._send(json.dumps({"id": "o/n", "sha": "c" * 40, "siblings": names}).encode(), "application/json")
-
-    def _drive(self, number: str, confirmed: bool) -> None:
-        if number not in self.files:
-            self._send(b"<html>no such file</html>", "text/html", status=404)
-        elif confirmed:
-            self._file(number, {"Content-Disposition": f'attachment; filename="{number}"'})
-        else:
-            fields = f'<input type="hidden" name="id" value="{number}"><input type="hidden" name="confirm" value="t">'
-            action = "https://drive.google.com/download"
-            form = f'<html><form id="download-form" action="{action}" method="get">{fields}</form></html>'
-            self._send(form.encode(), "text/html")
-
-    def _file(self, name: str, headers: dict[str, str]) -> None:
-        data = self.files.get(name)
-        if data is None:
-            self._send(b"not found", "text/plain", status=404)
-            return
-        headers["ETag"] = f'"{hashlib.sha256(data).hexdigest()}"'
-        begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        part = data[begin:]
-        if "Range" in self.headers:
-            headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
-        self._send(part, "application/octet-stream", headers, 206 if "Range" in self.headers else 200)
-
-    def _send(self, body: bytes, kind: str, headers: dict[str, str] | None = None, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if self.breaks and kind == "application/octet-stream":
-            self.wfile.write(body[: self.breaks.pop(0)])
-            self.close_connection = True
-            return
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    Server.files, Server.breaks, Server.seen = {}, [], []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("AVSEG_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    for name in ("huggingface_hub.constants.ENDPOINT", "huggingface_hub.hf_api.ENDPOINT"):
-        monkeypatch.setattr(name, url, raising=False)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    yield url
-    server.shutdown()
-    server.server_close()
-
-
-def saved(state: dict[str, torch.Tensor]) -> bytes:
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def resnet() -> bytes:
-    """An encoder's checkpoint that `convert` takes: small ones of other kinds there are none."""
-    from avseg.models.motion import FlowEncoder
-
-    state = FlowEncoder(stages=4).state_dict()
-    state["conv1.weight"] = state["conv1.weight"][:, :1].repeat(1, 3, 1, 1)
-    return saved({name: tensor for name, tensor in state.items() if tensor.ndim})
-
-
-def entry(source: str, **values: Any) -> Published:
-    return Published("thing", "a thing", values.pop("kind", "encoder"), source, "Apache-2.0", **values)
-
-
-@pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def add(one: Published) -> Published:
-        monkeypatch.setitem(catalogue._BY_NAME, one.name, one)
-        return one
-
-    return add
 
 
 def test_a_plain_file_comes_whole_is_converted_and_taken_by_name(address: str, resnet: bytes, listed: Any) -> None:
@@ -175,6 +52,35 @@ def test_a_broken_connection_goes_on_where_it_stopped(address: str, resnet: byte
     assert Server.seen[-1] == "/weights.pth bytes=983040-"  # whole pieces of what came
 
 
+def test_what_came_whole_and_was_not_kept_is_not_fetched_again(address: str, resnet: bytes, listed: Any) -> None:
+    one = listed(entry(f"{address}/weights.pth"))
+    Server.files = {"weights.pth": resnet}
+    begun = catalogue.home() / "partial" / "thing" / "weights.pth.part"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(resnet)
+    assert download.download(one) == ["thing"]
+    assert Server.seen == [f"/weights.pth bytes={len(resnet)}-"]
+
+
+def test_a_beginning_of_something_longer_is_begun_anew(address: str, resnet: bytes, listed: Any) -> None:
+    one = listed(entry(f"{address}/weights.pth"))
+    Server.files = {"weights.pth": resnet}
+    begun = catalogue.home() / "partial" / "thing" / "weights.pth.part"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(resnet + b"more")
+    with pytest.raises(AvsegError, match="not the beginning of it, and was deleted"):
+        download.download(one)
+    assert download.download(one) == ["thing"]
+
+
+def test_two_processes_do_not_fetch_the_same(address: str, listed: Any) -> None:
+    one = listed(entry(f"{address}/weights.pth"))
+    catalogue.home().mkdir(parents=True)
+    with download._alone(one), pytest.raises(AvsegError, match="thing is being downloaded by another process"):
+        download.download(one)
+    assert Server.seen == []
+
+
 def test_something_else_than_was_published_is_refused(address: str, resnet: bytes, listed: Any) -> None:
     one = listed(entry(f"{address}/weights.pth", sha256="0" * 8))
     Server.files = {"weights.pth": resnet}
@@ -184,8 +90,6 @@ def test_something_else_than_was_published_is_refused(address: str, resnet: byte
 
 
 def test_the_first_hash_is_kept_and_another_refused_later(address: str, resnet: bytes, listed: Any) -> None:
-    import shutil
-
     one = listed(entry(f"{address}/weights.pth"))
     Server.files = {"weights.pth": resnet}
     download.download(one)
@@ -212,49 +116,23 @@ def test_what_is_not_what_it_says_leaves_nothing(address: str, listed: Any, cont
 def test_a_revoked_file_and_no_connection_are_sentences(address: str, listed: Any, capsys: Any) -> None:
     listed(entry(f"{address}/weights.pth"))
     assert main(["models", "download", "thing"]) == 1
-    assert "404" in (said := capsys.readouterr().err)
+    assert "does not give it (HTTP 404): see there what became of it" in (said := capsys.readouterr().err)
     assert said.count("\n") <= 2
     listed(entry("http://127.0.0.1:9/weights.pth"))
     assert main(["models", "download", "thing"]) == 1
-    assert "check the connection and try again" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cannot be had from http://127.0.0.1:9/weights.pth (no connection)" in said
+    assert "or fetch the file from there by other means, and `avseg models download thing --from PATH` takes it" in said
 
 
-def test_the_hub_gives_one_commits_files_and_a_folder_of_transformers(address: str, listed: Any) -> None:
-    one = listed(entry("hub:o/n", kind="transformers", files=("config.json", "*.safetensors")))
-    Server.files = {"config.json": b"{}", "model.safetensors": b"x" * 1000, "README.md": b"no", "evil.py": b"no"}
-    assert download.download(one) == ["thing"]
-    folder = folder_of("thing")
-    assert folder is not None
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "source.json"]
-    assert all("c" * 40 in line for line in Server.seen if "/resolve/" in line)
-    assert not any("evil" in line or "README" in line for line in Server.seen)
-
-
-def test_a_repository_of_checkpoints_becomes_a_model_each(address: str, listed: Any, resnet: bytes) -> None:
-    one = listed(entry("hub:o/n", files=("*.pth",)))
-    Server.files = {"first one.pth": resnet, "other.pth": resnet, "broken.pth": b"nothing"}
-    assert download.download(one) == ["thing/first_one", "thing/other"]
-    assert folder_of("thing/other") is not None
-    with pytest.raises(AvsegError, match="thing is several models: give one of thing/first_one, thing/other"):
-        resolve("thing")
-    assert missing(["thing"]) == []
-
-
-def test_an_empty_repository_is_a_sentence(address: str, listed: Any) -> None:
-    with pytest.raises(AvsegError, match=r"the repository holds none of \*\.pth"):
-        download.download(listed(entry("hub:o/n", files=("*.pth",))))
-
-
-@pytest.fixture
-def drive(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests to Google's drive reach this machine's server instead."""
-    send = HTTPAdapter.send
-
-    def redirected(adapter: HTTPAdapter, request: Any, **more: Any) -> Any:
-        request.url = request.url.replace("https://drive.google.com", address)
-        return send(adapter, request, **more)
-
-    monkeypatch.setattr(HTTPAdapter, "send", redirected)
+def test_one_that_fails_does_not_keep_others_back(address: str, listed: Any, resnet: bytes, capsys: Any) -> None:
+    listed(entry(f"{address}/weights.pth"))
+    listed(replace(entry(f"{address}/other.pth"), name="other"))
+    Server.files = {"other.pth": resnet}
+    assert main(["models", "download", "thing", "other"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "other\n"
+    assert "HTTP 404" in said.err
 
 
 @pytest.mark.usefixtures("drive")
@@ -265,9 +143,76 @@ def test_a_drives_page_of_confirmation_is_passed(listed: Any, resnet: bytes) -> 
 
 
 @pytest.mark.usefixtures("drive")
-def test_a_file_that_the_drive_does_not_have_is_a_sentence(listed: Any) -> None:
-    with pytest.raises(AvsegError, match=r"thing cannot be had from https://drive\.google\.com/file/d/ID"):
+def test_a_drives_broken_connection_is_gone_on_with(listed: Any, resnet: bytes) -> None:
+    one = listed(entry("drive:ID"))
+    Server.files, Server.breaks = {"ID": resnet}, [2_000_000]
+    with pytest.raises(AvsegError, match=r"incomplete: received \d+ bytes .*goes on where it stopped"):
+        download.download(one)
+    assert folder_of("thing") is None
+    assert download.download(one) == ["thing"]
+    assert Server.seen[-1].endswith("-")
+    assert int(Server.seen[-1].rpartition("=")[2][:-1]) > 1_000_000
+
+
+@pytest.mark.usefixtures("drive")
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>too many</html>", b"PK\x03\x04no zip"])
+def test_a_drive_that_gives_something_else_leaves_nothing(listed: Any, content: bytes) -> None:
+    Server.files = {"ID": content}
+    with pytest.raises(AvsegError, match="thing"):
         download.download(listed(entry("drive:ID")))
+    assert not (catalogue.home() / "models" / "thing").exists()
+
+
+@pytest.mark.usefixtures("drive")
+def test_a_file_that_the_drive_does_not_have_is_a_sentence(listed: Any) -> None:
+    with pytest.raises(AvsegError, match=r"thing: https://drive\.google\.com/file/d/ID does not give it \(removed"):
+        download.download(listed(entry("drive:ID")))
+
+
+@pytest.mark.usefixtures("drive")
+def test_another_model_than_was_named_is_refused(listed: Any, resnet: bytes) -> None:
+    Server.files = {"ID": resnet}
+    with pytest.raises(AvsegError, match=r"not what it says \(it holds resnet\d+, not avsegformer with pvt_v2_b5\)"):
+        download.download(listed(entry("drive:ID", kind="avs", holds="avsegformer", encoder="pvt_v2_b5")))
+
+
+def test_what_was_fetched_by_other_means_is_taken(address: str, listed: Any, resnet: bytes, tmp_path: Path) -> None:
+    listed(entry(f"{address}/weights.pth", sha256=hashlib.sha256(resnet).hexdigest()[:8]))
+    file = tmp_path / "weights.pth"
+    file.write_bytes(resnet[:-1] + b"?")
+    assert main(["models", "download", "thing", "--from", str(file)]) == 1
+    file.write_bytes(resnet)
+    assert main(["models", "download", "thing", "--from", str(file)]) == 0
+    assert folder_of("thing") is not None
+    listed(transformers())
+    assert main(["models", "download", "thing", "--from", str(tmp_path)]) == 1
+    (tmp_path / "config.json").write_bytes(CONFIG)
+    (tmp_path / "model.safetensors").write_bytes(tensors())
+    assert main(["models", "download", "thing", "--from", str(tmp_path)]) == 0
+    folder = folder_of("thing")
+    assert folder is not None
+    assert (folder / "model.safetensors").stat().st_nlink == 1  # whoever changes theirs doesn't change ours
+    assert file.read_bytes() == resnet
+    assert Server.seen == []
+    assert main(["models", "download", "thing", "other", "--from", str(file)]) == 1
+
+
+def test_a_disk_that_is_full_on_the_way_is_a_sentence(
+    address: str, listed: Any, resnet: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    Server.files = {"weights.pth": resnet}
+    one = listed(entry(f"{address}/weights.pth"))
+    for where in ("avseg.models.download.convert", "avseg.models.fetching._from_address"):
+        with monkeypatch.context() as during:
+            during.setattr(where, full)
+            with pytest.raises(AvsegError, match=r"cannot be kept .*make room there"):
+                download.download(one)
+        assert folder_of("thing") is None
+    assert download.download(one) == ["thing"]
+    assert sum(line.startswith("/weights.pth") for line in Server.seen) == 1  # what had come was still there
 
 
 def test_no_room_is_told_before_anything_is_fetched(address: str, listed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +223,11 @@ def test_no_room_is_told_before_anything_is_fetched(address: str, listed: Any, m
     with pytest.raises(AvsegError, match="has room for 5 MB and thing needs 200"):
         download.download(listed(entry(f"{address}/weights.pth", megabytes=100)))
     assert Server.seen == []
+    # Where the catalogue knows no size the server tells it.
+    Server.files = {"config.json": CONFIG, "model.safetensors": b"x" * 6_000_000}
+    with pytest.raises(AvsegError, match="has room for 5 MB and thing needs 6"):
+        download.download(listed(transformers()))
+    assert not any("/resolve/" in line for line in Server.seen)
 
 
 def test_a_licence_that_nobody_states_is_asked_about(address: str, listed: Any, resnet: bytes, capsys: Any) -> None:
