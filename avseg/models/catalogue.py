@@ -135,12 +135,27 @@ CATALOGUE: tuple[Published, ...] = (
         data="AudioSet",
         sha256="10086976",
     ),
+    Published(
+        "resnet18",
+        "ResNet-18: what sees optical flow",
+        "encoder",
+        "https://download.pytorch.org/models/resnet18-5c106cde.pth",
+        "BSD-3-Clause",
+        47,
+        holds="resnet18",
+        data="ImageNet",
+        sha256="5c106cde",
+    ),
     _transformers(
         "resnet50", "ResNet-50", "microsoft/resnet-50", "Apache-2.0", 102, "resnet", "ImageNet", 224
     ),
     _transformers("pvt_v2_b5", "PVT-v2-b5", "OpenGVLab/pvt_v2_b5", "Apache-2.0", 328, "pvt_v2", "ImageNet", 224),
     _transformers(
         "sam_vit_b", "Segment Anything, ViT-B: where SAMA-AVS starts", "facebook/sam-vit-base", "Apache-2.0", 375,
+        "sam", "SA-1B", 1024,
+    ),
+    _transformers(
+        "sam_vit_l", "Segment Anything, ViT-L: where SAMA-AVS starts", "facebook/sam-vit-large", "Apache-2.0", 1250,
         "sam", "SA-1B", 1024,
     ),
     _transformers(

@@ -135,12 +135,20 @@ def check_source(source: str | Path) -> None:
 
 def _repository(name: str) -> None:
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise AvsegError(f"{name} does not exist: give the folder of a trained model, such as runs/demo/ufe.")
+        raise AvsegError(
+            f"{name} does not exist: give the folder of a trained model, such as runs/demo/ufe, or a name that "
+            "`avseg models` lists."
+        )
 
 
 def read_config(file: Path) -> ModelConfig:
     """What a model's ``config.json`` says; AvsegError where it isn't one that this version reads."""
     values = read_json(file, "save the model again", CONFIG_BYTES)
+    if isinstance(values, dict) and "model_type" in values and "format_version" not in values:
+        raise AvsegError(
+            f"{file} describes a {values['model_type']!s:.40} of transformers, which segments nothing by itself: give "
+            "a model of avseg's, or open-vocabulary."
+        )
     if not isinstance(values, dict) or "format_version" not in values:
         raise AvsegError(f"{file} is not the config.json of an avseg model: it has no format_version.")
     if "encoder" in values:

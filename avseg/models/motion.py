@@ -1,12 +1,14 @@
 """Neighbouring frames: the flow branch of Eq. 2, which refines any base model's image pyramid by motion."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avseg.config import ModelConfig, WeightsConfig
+from avseg.models.catalogue import folder_of
 from avseg.models.foreign import load_foreign
 from avseg.models.layers import PyramidConvolution
 from avseg.models.weights import RESNET18_URL, download, read_state
@@ -99,7 +101,9 @@ class MotionBranch(nn.Module):
             for parameter in self.refine.parameters():
                 nn.init.zeros_(parameter)
         if weights is not None and weights.flow != "none":
-            file = download(RESNET18_URL, "weights.flow") if weights.flow == "imagenet" else weights.flow
+            file: str | Path = weights.flow
+            if weights.flow == "imagenet":
+                file = folder_of("resnet18") or download(RESNET18_URL, "weights.flow")
             unused = ("fc.", *(f"layer{stage}." for stage in range(max(self.reads) + 2, 5)))
             load_foreign(self.encoder, two_channel_stem(read_state(file)), file, unused=unused)
 

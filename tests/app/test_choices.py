@@ -46,6 +46,21 @@ def test_what_comes_with_avseg_is_first_unless_another_was_named(
     assert [choice.shipped for choice in named] == [False, True]
 
 
+def test_downloaded_models_are_offered_by_name(
+    tmp_path: Path, none_shipped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVSEG_HOME", str(tmp_path))
+    for name in ("avsegformer-s4-pvt", "vggish", "half"):
+        model(tmp_path / "models" / name)
+        if name != "half":
+            (tmp_path / "models" / name / "source.json").write_text("{}")
+    model(tmp_path / "models" / "ecmvae" / "best")
+    (tmp_path / "models" / "ecmvae" / "source.json").write_text("{}")
+    assert [str(choice.path) for choice in choices(tmp_path / "runs")] == ["avsegformer-s4-pvt", "ecmvae/best"]
+    named = choices(tmp_path / "runs", "ecmvae/best")
+    assert [str(choice.path) for choice in named] == ["ecmvae/best", "avsegformer-s4-pvt"]
+
+
 def test_people_are_told_what_the_shipped_model_knows(tmp_path: Path) -> None:
     offered = [Choice("own", tmp_path / "own", shipped=True), Choice("mine", tmp_path / "mine")]
     words = explained(str(tmp_path / "own"), offered)

@@ -16,7 +16,7 @@ from avseg.models.catalogue import Published
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Server.files, Server.breaks, Server.seen, Server.large = {}, [], [], set()
-    Server.digest, Server.commit = "", "c" * 40
+    Server.digest, Server.commit, Server.repositories = "", "c" * 40, {}
     server = Quiet(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -19,6 +19,7 @@ class Server(BaseHTTPRequestHandler):
     """Answers as the Hugging Face hub, as a drive with its page of confirmation, or with plain files and ranges."""
 
     files: ClassVar[dict[str, bytes]] = {}
+    repositories: ClassVar[dict[str, dict[str, bytes]]] = {}  # by OWNER/NAME; all others are `files`
     breaks: ClassVar[list[int]] = []  # after how many bytes the next answers break off
     seen: ClassVar[list[str]] = []
     large: ClassVar[set[str]] = set()  # of a repository: files whose SHA-256 the hub states
@@ -41,8 +42,9 @@ class Server(BaseHTTPRequestHandler):
         elif parts.path == "/download":
             self._drive(query["id"][0], True)
         else:
-            name = parts.path.rpartition("/resolve/")[2].partition("/")[2] if "/resolve/" in parts.path else parts.path
-            self._file(name.strip("/"), {"X-Repo-Commit": self.commit})
+            repository, resolve, name = parts.path.partition("/resolve/")
+            name = name.partition("/")[2] if resolve else parts.path
+            self._file(name.strip("/"), {}, self.repositories.get(repository.strip("/")))
 
     def _repository(self, path: str) -> None:
         if path.rpartition("/revision/")[2] == GONE:
@@ -51,7 +53,7 @@ class Server(BaseHTTPRequestHandler):
             return
         siblings = [
             {"rfilename": name, "size": len(data), "lfs": self._stored(data) if name in self.large else None}
-            for name, data in self.files.items()
+            for name, data in self.repositories.get(path.partition("/revision/")[0], self.files).items()
         ]
         self._send(json.dumps({"id": "o/n", "sha": self.commit, "siblings": siblings}).encode(), "application/json")
 
@@ -70,8 +72,8 @@ class Server(BaseHTTPRequestHandler):
             form = f'<html><form id="download-form" action="{action}" method="get">{fields}</form></html>'
             self._send(form.encode(), "text/html")
 
-    def _file(self, name: str, headers: dict[str, str]) -> None:
-        data = self.files.get(name)
+    def _file(self, name: str, headers: dict[str, str], files: dict[str, bytes] | None = None) -> None:
+        data = (files or self.files).get(name)
         if data is None:
             self._send(b"not found", "text/plain", status=404)
             return

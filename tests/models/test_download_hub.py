@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import write_mp4
 from served_models import CONFIG, GONE, Server, entry, saved, tensors, transformers
+from tiny import write_ast, write_clipseg, write_rf_detr
 
 from avseg.errors import AvsegError
 from avseg.models import catalogue, download
-from avseg.models.catalogue import folder_of, resolve
+from avseg.models.catalogue import folder_of, named, resolve
 from avseg.models.download import missing
 from avseg.models.weights import read_state
 
@@ -132,15 +134,29 @@ def test_a_repositorys_files_stay_in_their_folder(address: str, listed: Any, res
     assert not any("evil" in line for line in Server.seen)
 
 
-def test_the_address_of_the_hub_is_that_of_its_own_variable(address: str, tmp_path: Path) -> None:
-    """The whole way in a process of its own: three repositories, and the segmenter finds them."""
-    Server.files = {"config.json": b'{"model_type": "audio-spectrogram-transformer"}', "model.safetensors": tensors()}
-    command = [sys.executable, "-m", "avseg", "models", "download", "ast"]
+def test_the_whole_way_from_the_hub_to_a_segmented_video(address: str, tmp_path: Path) -> None:
+    """In processes of their own, to which HF_ENDPOINT alone says where the hub is."""
+    for name, write in (("ast", write_ast), ("clipseg", write_clipseg), ("rf-detr-seg-nano", write_rf_detr)):
+        folder = write(tmp_path / name)
+        repository = named(name)[0].source.partition(":")[2]
+        Server.repositories[repository] = {file.name: file.read_bytes() for file in folder.iterdir()}
     environment = {**os.environ, "HF_ENDPOINT": address, "AVSEG_HOME": str(tmp_path / "own"), "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "ast\n"), done.stderr
-    assert any(line.startswith("/MIT/ast-finetuned-audioset-10-10-0.4593/resolve/") for line in Server.seen)
-    assert (tmp_path / "own" / "models" / "ast" / "source.json").is_file()
+
+    def avseg(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "avseg", *words]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    write_mp4(tmp_path / "disc.mp4", seconds=1)
+    done = avseg("models", "download", "open-vocabulary")
+    assert (done.returncode, done.stdout) == (0, "ast\nclipseg\nrf-detr-seg-nano\n"), done.stderr
+    asked = len(Server.seen)
+    done = avseg("segment", "disc.mp4", "--checkpoint", "open-vocabulary", "--fps", "1", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "disc" / "moments.json").is_file()
+    done = avseg("segment", "disc.mp4", "--checkpoint", "clipseg", "--out", "other")
+    assert done.returncode == 1
+    assert "describes a clipseg of transformers, which segments nothing by itself" in done.stderr
+    assert len(Server.seen) == asked
 
 
 def test_a_repository_of_checkpoints_becomes_a_model_each(address: str, listed: Any, resnet: bytes) -> None:

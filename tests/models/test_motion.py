@@ -1,14 +1,20 @@
 """Eq. 2: flow refines the pyramid, starting from nothing."""
 
+import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from served_models import Server
 from torch import Tensor
 
 from avseg.config import ModelConfig, WeightsConfig
 from avseg.errors import AvsegError
+from avseg.models.catalogue import named
+from avseg.models.download import download
 from avseg.models.motion import FlowEncoder, MotionBranch
 
 RANDOM = WeightsConfig(flow="none")
@@ -141,6 +147,14 @@ def test_torchvision_weights_with_an_averaged_stem(tmp_path: Path) -> None:
     torch.save({"conv1.weight": rgb}, file)
     with pytest.raises(AvsegError, match=r"resnet18\.pth .*bn1\.weight is missing"):
         MotionBranch(config(), FOUR, WeightsConfig(flow=str(file)))
+
+
+def test_weights_that_were_downloaded_by_name_are_taken(address: str, resnet: bytes, listed: Any) -> None:
+    Server.files = {"resnet18.pth": resnet}
+    download(listed(replace(named("resnet18")[0], source=f"{address}/resnet18.pth", sha256="")))
+    encoder = MotionBranch(config(), FOUR, WeightsConfig()).encoder
+    published = torch.load(io.BytesIO(resnet))["layer1.1.conv2.weight"]
+    assert torch.equal(encoder.layer1[1].conv2.weight, published)
 
 
 def test_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
