@@ -16,7 +16,7 @@ from avseg.app.samples import SAMPLES, Sample, sample_file
 from avseg.app.session import Files, Limits, Session, Stretch, begin, named
 from avseg.errors import AvsegError
 from avseg.inference import FPS, Segmenter
-from avseg.models.catalogue import OPEN_VOCABULARY
+from avseg.models.catalogue import OPEN_VOCABULARY, Published
 from avseg.models.download import download, missing
 
 KEPT = 3600
@@ -25,7 +25,6 @@ KEPT = 3600
 HERE = Path(__file__).parent
 
 _GONE = "The result is no longer here (results are deleted after an hour): run the video again."
-_FETCH = "Fetch models that know real videos (about 1.1 GB)"
 _STRANGE = "avseg failed on this video in a way that it has no sentence for: the terminal that runs the page says more."
 
 
@@ -140,9 +139,8 @@ class _Asked:
                 allow_custom_value=site.typed,
                 elem_id="model",
             )
-            fetch = gr.Button(
-                _FETCH, size="sm", elem_id="fetch", visible=site.typed and bool(missing([OPEN_VOCABULARY]))
-            )
+            lacking = missing([OPEN_VOCABULARY])
+            fetch = gr.Button(_offer(lacking), size="sm", elem_id="fetch", visible=site.typed and bool(lacking))
             words = explained(first, site.offered)
             about = gr.Markdown(words, visible=bool(words), elem_classes="avseg-quiet", elem_id="about")
             with gr.Accordion("Which part, how closely", open=False):
@@ -164,6 +162,12 @@ class _Asked:
         model.change(lambda value: _about(value, site), model, about, **_AT_ONCE)
         fetch.click(_fetcher(site), None, [message, model, fetch], concurrency_limit=1, api_visibility="private")
         return cls(video, model, fps, start, end, go, stop, message)
+
+
+def _offer(lacking: list[Published]) -> str:
+    size = sum(entry.megabytes or 0 for entry in lacking)
+    licences = ", ".join(sorted({entry.licence for entry in lacking}))
+    return f"Fetch models that know real videos ({size} MB; {licences})"
 
 
 def _fetcher(site: Site) -> Callable[..., tuple[Any, Any, Any]]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from served import Served, bar, served, write_bars
+from served_models import Quiet, Server
+from tiny import write_ast, write_clipseg, write_rf_detr
 
 from avseg.cli import main
 from avseg.media.audio import load_audio
 from avseg.media.video import probe, read_frames
+from avseg.models.catalogue import named
 from avseg.render import MASK_COLOUR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -315,6 +319,37 @@ def test_a_folder_is_typed_and_a_wrong_one_told(person: Person, tmp_path: Path) 
     # this model marks all of the image while there is sound, and nothing in the silence at the end
     assert "100 %" not in person.page.inner_text("#facts")
     person.picture("silence", tmp_path)
+
+
+def test_a_button_fetches_models_that_know_the_world(chromium: Any, tmp_path: Path) -> None:
+    """From a hub of this machine's own, with tiny models that know nothing: the way is what is proven."""
+    for name, write in (("ast", write_ast), ("clipseg", write_clipseg), ("rf-detr-seg-nano", write_rf_detr)):
+        files = write(tmp_path / "published" / name).iterdir()
+        Server.repositories[named(name)[0].source.partition(":")[2]] = {file.name: file.read_bytes() for file in files}
+    hub = Quiet(("127.0.0.1", 0), Server)
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "AVSEG_HOME": str(tmp_path / "home")}
+    try:
+        with served(tmp_path, environment={**own, "HF_HUB_OFFLINE": "0"}) as site:
+            person = Person(chromium, site)
+            assert Server.seen == []  # nothing unasked
+            assert person.page.inner_text("#fetch").endswith("(1084 MB; Apache-2.0, BSD-3-Clause)")
+            person.page.click("#fetch")
+            person.page.wait_for_selector("#fetch", state="hidden")
+            assert person.page.input_value("#model input").startswith("any real video")
+            write_bars(tmp_path / "bars.mp4")
+            person.run(tmp_path / "bars.mp4")
+            person.picture("open-vocabulary", tmp_path)
+            person.leave()
+            assert site.strangers() == ""
+        with served(tmp_path, environment=own) as site:
+            person = Person(chromium, site)
+            assert not person.page.is_visible("#fetch")
+            person.leave()
+    finally:
+        hub.shutdown()
+        hub.server_close()
+        Server.repositories, Server.seen = {}, []
 
 
 def test_a_run_is_stopped(person: Person, tmp_path: Path) -> None:
