@@ -73,7 +73,13 @@ def serve(options: Options, started: Callable[[str], None] | None = None) -> Non
         AvsegError: gradio isn't installed, the address can't be had, or the model or device isn't there.
     """
     if options.model is not None and not Path(options.model).exists():
-        raise AvsegError(f"{options.model} does not exist: give the folder of a trained model with --checkpoint.")
+        from avseg.models.catalogue import is_named
+        from avseg.openvocab.pretrained import check_segmenter
+
+        # A repository on the hub could be meant, too, which the page must not ask.
+        if not is_named(str(options.model)):
+            raise AvsegError(f"{options.model} does not exist: give the folder of a trained model with --checkpoint.")
+        check_segmenter(options.model)
     with scratch("app") as folder, _house_rules(folder), _listening(options.host, options.port) as listening:
         from avseg.inference import choose_device
 

@@ -12,13 +12,16 @@ def app_parser() -> Parser:
         "avseg app",
         "[options]",
         "Serve a web page on this machine: drop a video, see what sounds, look at any moment under any threshold, and "
-        "take video and masks home. It asks no other machine for anything and works offline; uploads and results are "
-        "deleted after an hour. The model that comes with avseg knows generated scenes, not the world: for real videos "
-        "give weights that learned from real ones.",
+        "take video and masks home. But for a button that fetches models it asks no other machine for anything and "
+        "works offline; uploads and results are deleted after an hour. The model that comes with avseg knows generated "
+        "scenes, not the world: for real videos press that button, or give weights that learned from real ones.",
         "avseg app\navseg app --checkpoint runs/demo/ufe --max-seconds 300",
     )
     parser.add_argument(
-        "--checkpoint", type=str | None, help="folder of a trained model, or a .ckpt of a run; avseg's own if not given"
+        "--checkpoint",
+        type=str | None,
+        help="folder of a trained model, a .ckpt of a run, or a downloaded model's name; if not given, open-vocabulary "
+        "where it was downloaded, else the model that comes with avseg",
     )
     parser.add_argument("--host", type=str, default="127.0.0.1", help="address to listen on; 0.0.0.0 lets others in")
     parser.add_argument("--port", type=NonNegativeInt, default=7860, help="port to listen on; 0 for any that is free")

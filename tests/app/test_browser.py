@@ -342,9 +342,10 @@ def test_a_button_fetches_models_that_know_the_world(chromium: Any, tmp_path: Pa
             person.picture("open-vocabulary", tmp_path)
             person.leave()
             assert site.strangers() == ""
-        with served(tmp_path, environment=own) as site:
+        with served(tmp_path, "--checkpoint", "open-vocabulary", environment=own) as site:
             person = Person(chromium, site)
             assert not person.page.is_visible("#fetch")
+            assert person.page.input_value("#model input") == "open-vocabulary"
             person.leave()
     finally:
         hub.shutdown()

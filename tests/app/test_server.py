@@ -43,6 +43,14 @@ def test_a_model_that_is_not_there_is_told() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_model_that_was_not_downloaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVSEG_HOME", str(tmp_path))
+    for name in ("avsegformer-s4-pvt", "open-vocabulary"):
+        done = run("--port", "0", "--checkpoint", name)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"`avseg models download {name}`" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("host", "port", "words"),
     [
