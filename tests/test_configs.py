@@ -14,7 +14,7 @@ from avseg.models.motion import MotionBranch
 from avseg.training.task import AVSTask
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "avseg" / "configs").glob("*.yaml"))}
-ROWS = [name for name in FILES if not name.startswith(("demo", "shipped"))]
+ROWS = [name for name in FILES if not name.startswith(("demo", "shipped", "own_videos"))]
 SETTINGS = {  # subset, base model, arm -> batch size, epochs, burn-in, optimiser, learning rate
     ("s4", "tpavi", "baseline"): (4, 15, None, "adam", 1e-4),
     ("ms3", "tpavi", "baseline"): (4, 30, None, "adam", 1e-4),
