@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from avseg.data.avsbench import FRAMES, avsbench, video_frames, write_index
+from avseg.data.frames import Frame
 from avseg.data.front_end import choose_front_end
 from avseg.data.lists import write_label_subset, write_rows
 from avseg.data.log_mel import save_log_mel
@@ -222,7 +223,9 @@ def _finish(root: Path, threshold: float, failures: list[tuple[str, str]], notes
     """Lists and contact sheets of all that was annotated, in this run and before."""
     data = avsbench(root, "s4")
     rows: list[tuple[object, ...]] = []
-    frames, labelled, shown = [], [], []
+    frames: list[Frame] = []
+    labelled: list[str] = []
+    shown: list[tuple[Frame, dict[str, Any]]] = []
     files = sorted((root / "annotations").glob("*.json"))
     videos = 0
     for file in files:
