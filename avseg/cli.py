@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data prepare": ("data", "prepare", "turn raw videos into frames, sound and flow"),
     "data check": ("data", "check", "list what is missing or broken in prepared data"),
     "data mine": ("selection", "mine", "pick distant frames for MS3 from a folder like VGGSound's"),
-    "data annotate": ("annotate", "annotate", "make a data set of your own videos, with labels made by machine"),
+    "data annotate": ("annotate", "annotate", "make labels of your own videos by machine"),
     "data labels": ("selection", "labels", "write nested subsets of the labels"),
     "train": ("learning", "train", "train a model, with or without unlabelled frames"),
     "evaluate": ("learning", "evaluate", "score a model on a split"),
