@@ -21,7 +21,8 @@ Rendered by `python benchmarks/tables.py` from `avseg/experiments/results/*.json
 is said in [findings.md](findings.md); how to run them, in [experiments.md](experiments.md).
 
 All but Table 2 were measured before 2026-11-26: scores are at the model's image size, not at the truth's as `avseg
-evaluate` takes them now, and MS3's distant frames came with the sound centred on them, half a second later than labelled ones.
+evaluate` takes them now, and MS3's distant frames came with the sound centred on them, half a second later than
+labelled ones.
 """
 
 
