@@ -30,6 +30,7 @@ from avseg.data.avsbench import avsbench
 from avseg.data.dataset import whole_videos
 from avseg.data.loader import evaluation_clips
 from avseg.data.prepare import prepare
+from avseg.media.images import read_mask
 from avseg.openvocab.choose import Choice, choose
 from avseg.openvocab.hear import Wanted
 from avseg.openvocab.score import looks_of
@@ -286,10 +287,10 @@ def collect(stamps: Path, weights: Path, out: Path, seed: int, how: Choice) -> l
         zip(videos, evaluation_clips(root, "s4", "test", segmenter.inputs, 1, truth=True), strict=True)
     ):
         for look, frame in zip(looks_of(segmenter, clip, batch), clip, strict=True):
-            truth = cv2.imread(str(frame.mask), cv2.IMREAD_GRAYSCALE) > 0
+            truth = read_mask(frame.mask)
             if not truth.any():
                 continue
-            objects = cv2.imread(str(frame.path("hidden_object")), cv2.IMREAD_GRAYSCALE)
+            objects = np.asarray(cv2.imread(str(frame.path("hidden_object")), cv2.IMREAD_GRAYSCALE))
             true = [objects == value for value in np.unique(objects[objects > 0])]
             true = [mask for mask in true if mask.mean() >= 0.002]
             masks = outlines.of(look.frame)
