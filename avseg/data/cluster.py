@@ -6,6 +6,7 @@ environment, and read and write the same paths: data, results and weights lie on
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,12 +121,26 @@ def _result(ray: Any, reference: Any, job: J, lost: Callable[[J], R] | None) -> 
         return lost(job)
 
 
+def _check_reachable(address: str | None) -> None:
+    """Ray itself waits two minutes for a cluster that is not there, and then ends the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # none, or `auto`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise AvsegError(
+            f"The Ray cluster {address} cannot be reached ({error}): give HOST:PORT of its head."
+        ) from None
+
+
 @contextmanager
 def _connected(cluster: Cluster, workers: int | None) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unasked
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
+    _check_reachable(cluster.address)
     mine = not ray.is_initialized()
     if mine:
         own: dict[str, Any] = {} if cluster.address else {"num_cpus": workers, "include_dashboard": False}

@@ -97,7 +97,9 @@ def test_the_command_starts_a_cluster_and_ends_it(tmp_path: Path, capsys: pytest
     ("engine", "address", "said"),
     [
         ("local", "auto", "--address is of a Ray cluster: add --engine ray."),
-        ("ray", "auto", "The Ray cluster auto cannot be reached"),
+        ("ray", "127.0.0.1:1", "The Ray cluster 127.0.0.1:1 cannot be reached"),
+        ("ray", "ray://127.0.0.1:1", "The Ray cluster ray://127.0.0.1:1 cannot be reached"),
+        ("ray", "here:now", "give HOST:PORT of its head"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(engine: str, address: str, said: str, tmp_path: Path) -> None:
