@@ -40,9 +40,13 @@ from avseg.synthetic import write_benchmark
 from avseg.synthetic.baselines import jaccard
 
 TRAINED = ("bee", "drum", "fire_engine", "penguin")  # what the shipped model learned from
-HOW = Choice(size=128, least_sound=0.02, most_nouns=12, least_score=0.0, keep=1.0, motion=0.5)
-FLOOR = 0.03
+HOW = Choice(size=128, window=4.0, least_sound=0.005, most_nouns=40, least_score=0.0, keep=1.0, motion=1.0)
+FLOOR = 0.003
 """Least probability that an outline is anything: what the classifier does not know it cannot rule out."""
+EXTENT = 0.25
+"""Power of an outline's share of the frame in how surely it is seen: parts of things are outlined, too."""
+LEVELS, TILE_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9), (0.3, 0.6)
+"""Of u2netp's answer at which outlines are cut, in the whole frame and in its parts."""
 
 # Nouns whose kinds ImageNet names apart: first and last class of each run of kinds.
 KINDS: dict[str, tuple[tuple[int, int], ...]] = {
@@ -99,7 +103,7 @@ class YAMNet:
 
 
 class Outlines:
-    """u2netp: the parts of an image that stand out, as outlines without names."""
+    """u2netp: what stands out in an image and in its parts, as outlines without names."""
 
     def __init__(self) -> None:
         import onnxruntime
@@ -109,17 +113,32 @@ class Outlines:
         options.intra_op_num_threads = 1
         self._net = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
-    def of(self, frame: np.ndarray, level: float = 0.4, least: float = 0.004) -> list[np.ndarray]:
-        """``(S, S)`` bool masks of a frame ``(S, S, 3)``; the connected parts above ``level`` that are not tiny."""
+    def of(self, frame: np.ndarray, least: float = 0.004, most: float = 0.6) -> list[np.ndarray]:
+        """``(S, S)`` bool masks of a frame ``(S, S, 3)``: connected parts of the whole and of five overlapping
+        tiles above several levels, without those that are tiny, nearly everything, or much like an earlier one."""
+        side = frame.shape[0]
+        tile = round(0.6 * side)
+        far, middle = side - tile, (side - tile) // 2
+        corners = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
+        found: list[np.ndarray] = []
+        for top, left, length, levels in ((0, 0, side, LEVELS), *((*corner, tile, TILE_LEVELS) for corner in corners)):
+            part = np.s_[top : top + length, left : left + length]
+            chance = np.zeros((side, side), np.float32)
+            chance[part] = self._chance(np.ascontiguousarray(frame[part]))
+            for level in levels:
+                count, labels = cv2.connectedComponents((chance >= level).astype(np.uint8))
+                for mask in (labels == number for number in range(1, count)):
+                    if least <= mask.mean() <= most and all(jaccard(mask, other) <= 0.85 for other in found):
+                        found.append(mask)
+        return found
+
+    def _chance(self, frame: np.ndarray) -> np.ndarray:
         image = cv2.resize(frame, (320, 320), interpolation=cv2.INTER_LINEAR).astype(np.float32)
         image = (image / max(float(image.max()), 1e-6) - (0.485, 0.456, 0.406)) / np.array((0.229, 0.224, 0.225))
         name = self._net.get_inputs()[0].name
         found = self._net.run(None, {name: image.transpose(2, 0, 1)[None].astype(np.float32)})[0][0, 0]
         found = (found - found.min()) / max(float(found.max() - found.min()), 1e-6)
-        chance = cv2.resize(found, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        count, parts = cv2.connectedComponents((chance >= level).astype(np.uint8))
-        masks = [parts == number for number in range(1, count)]
-        return [mask for mask in masks if mask.mean() >= least]
+        return cv2.resize(found, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 class Classifier:
@@ -196,9 +215,10 @@ def sightings(masks: Sequence[np.ndarray], kinds: np.ndarray, wanted: Sequence[W
     """A candidate for each outline and noun; the classifier's doubt is spread evenly."""
     found = []
     for mask, kind in zip(masks, kinds, strict=True):
+        outline, extent = mask.astype(np.float32), float(mask.mean()) ** EXTENT
         for one in wanted:
             sight = float(kind[classes_of(one.noun)].sum())
-            found.append(Sighting(one, floor + (1 - floor) * sight, mask.astype(np.float32)))
+            found.append(Sighting(one, (floor + (1 - floor) * sight) * extent, outline))
     return found
 
 
@@ -277,7 +297,9 @@ def collect(stamps: Path, weights: Path, out: Path, seed: int, how: Choice) -> l
         with kept.open("rb") as file:
             return pickle.load(file)  # our own, written a moment ago
     root = out / f"bench-{seed}"
-    write_benchmark(root, "s4", 68, seed, _others(stamps, out / "objects"), edition="small", val=4, test=60)
+    write_benchmark(
+        root, "s4", 68, seed, _others(stamps, out / "objects"), edition="small", val=4, test=60, categories=0
+    )
     prepare(root, "s4")
     outlines, classifier = Outlines(), Classifier()
     segmenter = OpenVocabulary(YAMNet(weights), None, "cpu", how=how)  # type: ignore[arg-type]

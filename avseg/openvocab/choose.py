@@ -11,6 +11,7 @@ from avseg.media.images import encode_rle
 from avseg.openvocab.see import Sighting
 
 _STILL = 0.1  # pixels per 40 ms below which motion says little
+_SAME = 0.85  # intersection over union from which two masks are of one thing
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Choice:
 def choose(sightings: Sequence[Sighting], flow: np.ndarray, how: Choice) -> tuple[np.ndarray, tuple[Found, ...]]:
     """Score candidates by ``sound · sight · motion^p`` and unite the best.
 
+    Where one thing was found under several names, ``sound · sight`` is summed over them, up to 1: what is heard as a
+    bark, a dog and an animal is heard more surely than what is heard as one of these. It is called by the surest.
+
     Args:
         sightings: The candidates.
         flow: ``(2, S, S)`` in pixels per 40 ms.
@@ -71,9 +75,10 @@ def choose(sightings: Sequence[Sighting], flow: np.ndarray, how: Choice) -> tupl
     """
     residual = without_camera(flow)
     scored = []
-    for one in sightings:
-        moves = motion_of(residual, one.mask >= 0.5)
-        scored.append((one.wanted.sound * one.sight * moves**how.motion, moves, one))
+    for inside, same in _things(sightings):
+        moves = motion_of(residual, inside)
+        evidence = min(1.0, sum(_evidence(one) for one in same))
+        scored.append((evidence * moves**how.motion, moves, same[0]))
     scored.sort(key=lambda each: -each[0])
     best = scored[0][0] if scored else 0.0
     united = np.zeros(flow.shape[1:], dtype=np.float32)
@@ -85,6 +90,24 @@ def choose(sightings: Sequence[Sighting], flow: np.ndarray, how: Choice) -> tupl
         region = encode_rle(mask >= 0.5)
         found.append(Found(wanted.name, wanted.noun, score, wanted.sound, sight, moves, region))
     return united.astype(np.float16), tuple(found)
+
+
+def _evidence(one: Sighting) -> float:
+    return one.wanted.sound * one.sight
+
+
+def _things(sightings: Sequence[Sighting]) -> list[tuple[np.ndarray, list[Sighting]]]:
+    """Sightings that cover the same pixels, together: each thing's mask and its names, the surest first."""
+    found: list[tuple[np.ndarray, list[Sighting]]] = []
+    for one in sorted(sightings, key=lambda one: -_evidence(one)):
+        inside = one.mask >= 0.5
+        for mask, same in found:
+            if one.mask is same[0].mask or (inside & mask).sum() > _SAME * (inside | mask).sum():
+                same.append(one)
+                break
+        else:
+            found.append((inside, [one]))
+    return found
 
 
 def without_camera(flow: np.ndarray) -> np.ndarray:

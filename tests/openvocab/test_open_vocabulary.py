@@ -194,6 +194,17 @@ def test_sound_sight_and_motion_decide_and_the_best_are_united() -> None:
     assert choose([], flow, Choice())[1] == ()
 
 
+def test_a_thing_found_under_several_names_counts_once_with_their_sum() -> None:
+    mask, other = np.zeros((2, 16, 16), np.float32)
+    mask[2:8, 2:8] = other[10:14, 10:14] = 1
+    names = [Wanted(noun, (), noun, sound) for noun, sound in (("dog", 0.3), ("animal", 0.2), ("bell", 0.4))]
+    seen = [Sighting(names[1], 0.5, mask.copy()), Sighting(names[0], 1.0, mask), Sighting(names[2], 0.9, other)]
+    _, found = choose(seen, np.zeros((2, 16, 16), np.float32), Choice(motion=0.0, keep=0.1))
+    assert [(one.noun, round(one.score, 6)) for one in found] == [("dog", 0.4), ("bell", 0.36)]
+    many = [Sighting(names[0], 1.0, mask) for _ in range(9)]
+    assert choose(many, np.zeros((2, 16, 16), np.float32), Choice(motion=0.0))[1][0].score == 1.0
+
+
 # ---- Whole ----
 
 
