@@ -29,20 +29,22 @@ OPTIONS = {
     },
 }  # fmt: skip
 
+EPOCHS = {"avsegformer": 200}  # 100 for the others
+
 SAM = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "global_attn_indexes": [1]}
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("base", OPTIONS)
 def test_a_base_model_overfits_eight_clips(tmp_path: Path, base: str) -> None:
-    root = tmp_path / "bench"
+    root, epochs = tmp_path / "bench", EPOCHS.get(base, 100)
     make_avsbench(root, "s4", {"train": 8, "val": 1, "test": 1}, prepared=True)
     config = small_config(
         root,
         tmp_path / "run",
         UFEConfig(distant_frames=True, burn_in=10),
-        OptimConfig(batch_size=4, epochs=100, learning_rate=1e-3, name="adamw", schedule="cosine"),
-        validate_every=100,
+        OptimConfig(batch_size=4, epochs=epochs, learning_rate=1e-3, name="adamw", schedule="cosine"),
+        validate_every=epochs,
     )
     config.model.base, config.model.options = base, OPTIONS[base]
     if base == "sama":
