@@ -146,7 +146,7 @@ def _connected(cluster: Cluster, workers: int | None) -> Iterator[Any]:
         own: dict[str, Any] = {} if cluster.address else {"num_cpus": workers, "include_dashboard": False}
         try:
             ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR, **own)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, SystemExit) as error:  # Ray gives up by exit
             reason = " ".join(str(error).split())[:200]
             raise AvsegError(f"The Ray cluster {cluster.address or 'here'} cannot be reached ({reason}).") from None
     try:

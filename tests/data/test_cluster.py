@@ -108,6 +108,20 @@ def test_what_cannot_be_is_a_sentence(engine: str, address: str, said: str, tmp_
         prepare(tmp_path, "s4", cluster=cluster_of(engine, address))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("error", [ConnectionError("none is running"), SystemExit(15)])
+def test_a_cluster_that_ray_does_not_find_is_a_sentence(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(*words: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests' clusters may run on this machine
+    monkeypatch.setattr(ray, "init", init)
+    make_avsbench(tmp_path, "s4", {"train": 1, "val": 1, "test": 1})
+    with pytest.raises(AvsegError, match="The Ray cluster auto cannot be reached"):
+        prepare(tmp_path, "s4", cluster=cluster_of("ray", "auto"))
+
+
 def test_without_ray_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(AvsegError, match=r"pip install 'avseg\[ray\]'"):
