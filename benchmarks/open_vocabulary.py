@@ -37,7 +37,7 @@ from avseg.openvocab.score import looks_of
 from avseg.openvocab.see import Sighting
 from avseg.openvocab.segmenter import OpenVocabulary
 from avseg.synthetic import write_benchmark
-from avseg.synthetic.baselines import jaccard
+from avseg.synthetic.baselines import jaccard, read_map
 
 TRAINED = ("bee", "drum", "fire_engine", "penguin")  # what the shipped model learned from
 HOW = Choice(size=128, window=4.0, least_sound=0.005, most_nouns=40, least_score=0.0, keep=1.0, motion=1.0)
@@ -212,7 +212,7 @@ class Seen:
 
 
 def sightings(masks: Sequence[np.ndarray], kinds: np.ndarray, wanted: Sequence[Wanted], floor: float) -> list[Sighting]:
-    """A candidate for each outline and noun; the classifier's doubt is spread evenly."""
+    """A candidate for each outline and noun; the classifier's doubt is spread evenly, larger outlines count more."""
     found = []
     for mask, kind in zip(masks, kinds, strict=True):
         outline, extent = mask.astype(np.float32), float(mask.mean()) ** EXTENT
@@ -312,7 +312,7 @@ def collect(stamps: Path, weights: Path, out: Path, seed: int, how: Choice) -> l
             truth = read_mask(frame.mask)
             if not truth.any():
                 continue
-            objects = np.asarray(cv2.imread(str(frame.path("hidden_object")), cv2.IMREAD_GRAYSCALE))
+            objects = read_map(frame.path("hidden_object"))
             true = [objects == value for value in np.unique(objects[objects > 0])]
             true = [mask for mask in true if mask.mean() >= 0.002]
             masks = outlines.of(look.frame)

@@ -23,7 +23,7 @@ class Found:
     Attributes:
         name: What is heard, such as ``Bark``.
         noun: What it was looked for as, such as ``dog``.
-        score: ``sound · sight · motion^½``; so is each of its parts in [0, 1].
+        score: ``sound · sight · motion^½``, with ``sound · sight`` summed over its names; in [0, 1], as the three are.
         sound: How surely it is heard.
         sight: How surely it is seen.
         motion: How much of the motion beside the camera's is its own.

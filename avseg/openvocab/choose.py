@@ -78,17 +78,16 @@ def choose(sightings: Sequence[Sighting], flow: np.ndarray, how: Choice) -> tupl
     for inside, same in _things(sightings):
         moves = motion_of(residual, inside)
         evidence = min(1.0, sum(_evidence(one) for one in same))
-        scored.append((evidence * moves**how.motion, moves, same[0]))
+        scored.append((evidence * moves**how.motion, moves, inside, same[0]))
     scored.sort(key=lambda each: -each[0])
     best = scored[0][0] if scored else 0.0
     united = np.zeros(flow.shape[1:], dtype=np.float32)
     found: list[Found] = []
-    for score, moves, (wanted, sight, mask) in scored:
-        if score < max(how.least_score, how.keep * best) or not (mask >= 0.5).any():
+    for score, moves, inside, (wanted, sight, mask) in scored:
+        if score < max(how.least_score, how.keep * best) or not inside.any():
             continue
         united = np.maximum(united, mask)
-        region = encode_rle(mask >= 0.5)
-        found.append(Found(wanted.name, wanted.noun, score, wanted.sound, sight, moves, region))
+        found.append(Found(wanted.name, wanted.noun, score, wanted.sound, sight, moves, encode_rle(inside)))
     return united.astype(np.float16), tuple(found)
 
 

@@ -75,14 +75,17 @@ class InstanceEyes:
         output = self.model(_pixels(frames[asked], self.side, self.device))
         for row, n in enumerate(asked):
             chances = output.logits[row].float().sigmoid()
+            masks: dict[int, np.ndarray] = {}  # one an instance, whatever number of names it answers to
             for one in wanted[n]:
                 numbers = [self.classes[name] for name in one.coco if name in self.classes]
                 if not numbers:
                     continue
                 best = chances[:, numbers].amax(dim=1)
                 for query in torch.nonzero(best >= self.least)[:, 0].tolist():
-                    mask = _resized(output.pred_masks[row, query].float(), frames.shape[1]).sigmoid()
-                    found[n].append(Sighting(one, float(best[query]), mask.cpu().numpy()))
+                    if query not in masks:
+                        mask = _resized(output.pred_masks[row, query].float(), frames.shape[1]).sigmoid()
+                        masks[query] = mask.cpu().numpy()
+                    found[n].append(Sighting(one, float(best[query]), masks[query]))
         return found
 
 

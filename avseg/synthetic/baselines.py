@@ -109,11 +109,12 @@ def _score(
 
 
 def _truth(frames: Sequence[Frame]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    maps = np.stack([_read(frame.path("hidden_object")) for frame in frames])
-    masks = np.stack([_read(mask_file(frame)) for frame in frames])
+    maps = np.stack([read_map(frame.path("hidden_object")) for frame in frames])
+    masks = np.stack([read_map(mask_file(frame)) for frame in frames])
     return maps, masks > 0
 
 
-def _read(path: Path) -> npt.NDArray[np.uint8]:
+def read_map(path: Path) -> npt.NDArray[np.uint8]:
+    """``(H, W)``: a stored map of a frame: the object or, of a mask, what sounds; 0 for none."""
     again = "write the benchmark again into a new folder"
     return np.asarray(decode(path, cv2.IMREAD_GRAYSCALE, again, again), dtype=np.uint8)
